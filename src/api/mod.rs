@@ -1,0 +1,196 @@
+//! One file per Kafka API. Each opens with the versions served, what is promised,
+//! what each version changed (KIP) and what is ignored. Kafka's error codes live
+//! only here ([`errors`]).
+//!
+//! Relies on [`crate::shard::Core`] for everything that has state. Never touches
+//! sockets, files or channels.
+//!
+//! [`dispatch`] is the one entrance: a request in, a [`Reply`] out. When it returns,
+//! the request is *ordered*: the connection may read its next one.
+
+pub mod brokers;
+pub mod errors;
+
+mod admin;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod fetch;
+mod find_coordinator;
+mod groups;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod scatter;
+mod sync_group;
+mod target;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use kafka_protocol::protocol::{Encodable, Request};
+
+use crate::base::{Rope, budget::Permit};
+use crate::shard::{Core, messages::ForwardedRequest};
+use crate::wire::{self, ApiKey, Served, StrBytes};
+
+/// The body of the answer to an ApiVersions version we do not know.
+pub use api_versions::unsupported as unsupported_api_versions;
+
+/// A future that stays on its core.
+pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Who asks, and in which version.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub api: &'static Served,
+    /// Within the served range of the API.
+    pub version: i16,
+    pub correlation_id: i32,
+    /// A slice of the frame, which it keeps alive: copy it to keep it.
+    pub client_id: Option<StrBytes>,
+    pub client_host: IpAddr,
+    /// The listener the connection came in on, as an index into the configured ones.
+    pub listener: usize,
+}
+
+impl Context {
+    /// The client id as Kafka sees it: none is empty.
+    pub fn client_id(&self) -> &str {
+        self.client_id.as_deref().unwrap_or("")
+    }
+}
+
+/// What becomes of a request.
+pub enum Reply {
+    /// The body of the answer.
+    Ready(Answer),
+    /// Ordered; the answer follows (Produce, when its records are durable).
+    Later(LocalFuture<Answer>),
+    /// No answer at all (Produce with acks=0).
+    None,
+    /// The connection ends, as Apache Kafka ends it: what came was not a request we
+    /// can read, or acks=0 failed and this is the only way to tell.
+    Close,
+}
+
+/// The body of an answer, and the memory that its record bytes hold until they are sent.
+pub struct Answer {
+    pub body: Rope,
+    pub memory: Vec<Permit>,
+}
+
+impl From<Rope> for Answer {
+    fn from(body: Rope) -> Answer {
+        Answer { body, memory: Vec::new() }
+    }
+}
+
+impl From<Bytes> for Answer {
+    fn from(body: Bytes) -> Answer {
+        Answer { body: body.into(), memory: Vec::new() }
+    }
+}
+
+/// Handles one request. The version has been checked against [`wire::versions`].
+pub async fn dispatch(core: &Rc<Core>, context: Context, body: Bytes) -> Reply {
+    let c = &context;
+    match c.api.key {
+        ApiKey::Produce => produce::handle(core, c, body).await,
+        ApiKey::Fetch => fetch::handle(core, c, body).await,
+        ApiKey::ApiVersions => answer(c, body, |r| api_versions::handle(core, r, c)).await,
+        ApiKey::Metadata => answer(c, body, |r| metadata::handle(core, r, c)).await,
+        ApiKey::ListOffsets => answer(c, body, |r| list_offsets::handle(core, r, c)).await,
+        ApiKey::OffsetForLeaderEpoch => answer(c, body, |r| offset_for_leader_epoch::handle(core, r, c)).await,
+        ApiKey::CreateTopics => answer(c, body, |r| create_topics::handle(core, r, c)).await,
+        ApiKey::DeleteTopics => answer(c, body, |r| delete_topics::handle(core, r, c)).await,
+        ApiKey::CreatePartitions => answer(c, body, |r| create_partitions::handle(core, r, c)).await,
+        ApiKey::DescribeConfigs => answer(c, body, |r| describe_configs::handle(core, r, c)).await,
+        ApiKey::DescribeCluster => answer(c, body, |r| describe_cluster::handle(core, r, c)).await,
+        ApiKey::InitProducerId => answer(c, body, |r| init_producer_id::handle(core, r, c)).await,
+        ApiKey::FindCoordinator => answer(c, body, |r| find_coordinator::handle(core, r, c)).await,
+        ApiKey::JoinGroup => answer(c, body, |r| join_group::handle(core, r, c)).await,
+        ApiKey::SyncGroup => answer(c, body, |r| sync_group::handle(core, r, c)).await,
+        ApiKey::Heartbeat => answer(c, body, |r| heartbeat::handle(core, r, c)).await,
+        ApiKey::LeaveGroup => answer(c, body, |r| leave_group::handle(core, r, c)).await,
+        ApiKey::OffsetCommit => answer(c, body, |r| offset_commit::handle(core, r, c)).await,
+        ApiKey::OffsetFetch => answer(c, body, |r| offset_fetch::handle(core, r, c)).await,
+        ApiKey::DescribeGroups => answer(c, body, |r| describe_groups::handle(core, r, c)).await,
+        ApiKey::ListGroups => answer(c, body, |r| list_groups::handle(core, r, c)).await,
+        ApiKey::DeleteGroups => answer(c, body, |r| delete_groups::handle(core, r, c)).await,
+        // The version table serves no other API; a new key there must get its line here.
+        _ => Reply::Close,
+    }
+}
+
+/// Decodes with the crate, handles, encodes. A request that cannot be read ends the
+/// connection, as in Kafka.
+async fn answer<Q, A, F>(context: &Context, body: Bytes, handle: impl FnOnce(Q) -> F) -> Reply
+where
+    Q: Request,
+    A: Encodable,
+    F: Future<Output = A>,
+{
+    let request = match wire::decode::<Q>(body, context.version) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::debug!(client = %context.client_host, api = context.api.name, version = context.version, %error, "unreadable request");
+            return Reply::Close;
+        }
+    };
+    let response = handle(request).await;
+    match wire::encode(&response, context.version) {
+        Ok(bytes) => Reply::Ready(bytes.into()),
+        Err(error) => {
+            // Ours, not the peer's: a field set that the version does not know. The client
+            // must not hang on it.
+            tracing::error!(api = context.api.name, version = context.version, %error, "an answer could not be encoded");
+            Reply::Close
+        }
+    }
+}
+
+/// A text for the codec crate, copied.
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// Handles a request that another core sent here because its coordinator lives here.
+/// `None`: the connection has to be closed.
+pub async fn handle_forwarded(core: &Rc<Core>, request: ForwardedRequest) -> Option<Bytes> {
+    let context = Context {
+        api: wire::served(request.api_key)?,
+        version: request.api_version,
+        correlation_id: request.correlation_id,
+        client_id: request.client_id.map(StrBytes::from_string),
+        client_host: request.client_host,
+        listener: request.listener,
+    };
+    // Boxed: dispatch may itself forward, and a future cannot contain itself.
+    let reply: LocalFuture<Reply> = {
+        let core = Rc::clone(core);
+        Box::pin(async move { dispatch(&core, context, request.body).await })
+    };
+    match reply.await {
+        Reply::Ready(answer) => Some(answer.body.to_bytes()),
+        Reply::Later(answer) => Some(answer.await.body.to_bytes()),
+        Reply::None => Some(Bytes::new()),
+        Reply::Close => None,
+    }
+}

@@ -1,0 +1,87 @@
+//! Every bound of a queue, loop, buffer or wait that is not a broker option, with
+//! its reason. A bound that users may set is an option in `config/` instead.
+
+/// Direct I/O unit: positions, lengths and addresses are multiples of it. 4096
+/// serves every drive; 512 is refused by many.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Requests of one connection that may be under way (ordered, not yet answered).
+/// Clients pipeline 5 by default (`max.in.flight.requests.per.connection`);
+/// librdkafka allows far more, and is slowed by TCP beyond this.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes of one write to a log: large enough for full drive bandwidth at depth 1,
+/// small enough that a flush behind it stays short.
+pub const LOG_WRITE_BYTES_MAX: usize = 1 << 20;
+
+/// Distance of the marks in a tail buffer: how far a read that starts or ends
+/// within the buffer walks over batch headers, some hundred of them at most.
+pub const TAIL_MARK_BYTES: usize = 16 << 10;
+
+/// Bytes that one read from a log's files may take, so that a client's claim
+/// does not size our memory. A single batch may be larger.
+pub const LOG_READ_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes that wait to be written to one log before appends are refused. The
+/// connection layer holds back at the core's budget long before; this is what
+/// bounds memory against a producer that waits for no answer (acks=0).
+pub const LOG_WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes by which a growing segment is allocated ahead of its writes: large
+/// enough that an allocation is rare, small enough that thousands of partitions do
+/// not fill a drive by it. Small segments take as much as they hold.
+pub const SEGMENT_STEP_BYTES_MAX: u64 = 16 << 20;
+/// See [`SEGMENT_STEP_BYTES_MAX`]: the first step.
+pub const SEGMENT_STEP_BYTES_MIN: u64 = 64 << 10;
+
+/// Bytes of one read of a scan (recovery, replay): full bandwidth, little memory.
+pub const SCAN_BYTES: usize = 1 << 20;
+
+/// Sealed segments of one log whose files stay open between reads.
+pub const SEALED_FILES_MAX: usize = 16;
+/// Sealed segments of one log whose indexes stay in memory between reads.
+pub const SEALED_INDEXES_MAX: usize = 4;
+
+/// Messages that may wait from one core to another before the sender waits. Only
+/// metadata and forwarded requests cross cores; thousands mean a stuck core.
+pub const MESH_MESSAGES_MAX: usize = 4096;
+
+/// Longest stretch of work on a core without a yield, in microseconds.
+pub const SLICE_US_MAX: u64 = 250;
+
+/// Bytes that one compressed batch may become while it is looked into. What a
+/// request may hold at all (`socket.request.max.bytes` is 100 MiB by default),
+/// rounded up: a client that sent the same batch plain would be refused too.
+pub const BATCH_PLAIN_BYTES_MAX: usize = 128 << 20;
+
+/// Faulty records of one batch that are named in an answer. The batch is refused
+/// as a whole; naming more would let a small request make a large answer.
+pub const RECORD_ERRORS_MAX: usize = 1000;
+
+/// Members of a consumer group. `group.max.size` is unlimited by default, but a group
+/// is one record, which has to fit a batch of the offsets topic: with some 200
+/// bytes a member no larger group could be stored anyhow. The same number bounds
+/// the member ids that a group has given out and that have not been used yet.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// Tombstones that one write to the offsets topic holds: at most 64 KiB of keys
+/// of usual length, far below what a batch there may hold (1 MiB).
+pub const GROUP_TOMBSTONES_PER_WRITE_MAX: usize = 500;
+
+/// Connections that may wait to be accepted; the kernel caps it at
+/// `net.core.somaxconn` (4096 by default). A restart meets all clients at once.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// How long a start waits for a port that is taken. A killed broker's rings are
+/// taken apart within milliseconds, on a loaded machine within tenths of a second;
+/// whoever else holds the port must not hold up the error for long.
+pub const PORT_RELEASE_MS_MAX: u64 = 3000;
+
+/// Messages that one hand-over between cores carries at most: enough to spread its
+/// cost, few enough to keep the receiver's slice short.
+pub const MESH_BATCH_MAX: usize = 256;
+
+/// Bytes of one batch of the metadata log or of a snapshot of it that are believed
+/// when its header claims them. Kafka writes at most 8 MiB
+/// (`KafkaRaftClient.MAX_BATCH_SIZE_BYTES`), and one intention at most 10,000 records.
+pub const METADATA_BATCH_BYTES_MAX: usize = 64 << 20;

@@ -1,0 +1,255 @@
+//! `corelog serve`: checks the host, opens the data directory, runs the cores.
+//!
+//! Start order: host checks → lock → `meta.properties` (formatted when the directory is
+//! empty) → ports → cores (metadata, logs, listeners). Stop order is the reverse; a
+//! clean stop leaves `.kafka_cleanshutdown`, and the next start needs no recovery.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::api;
+use crate::base::CoreIndex;
+use crate::base::limits::PORT_RELEASE_MS_MAX;
+use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
+use crate::connection::{self, Connections};
+use crate::metadata::properties::{self, PropertiesError};
+use crate::runtime::disk::Disk;
+use crate::runtime::task::{self, OnPanic, Queue};
+use crate::runtime::{self, CorePlan, DirLock, DirLockError, HostError, HostNeeds, RuntimeError, mesh, net, signal};
+use crate::shard::start::{self, Setup, StartError};
+use crate::shard::{Core, Identity};
+
+/// Kafka's marker of a clean stop (`CleanShutdownFileHandler`).
+const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+
+/// Open files that a start needs at least; partitions and clients come on top.
+const FILES_MIN: u64 = 1024;
+
+/// Why the broker does not run. Each message is one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Lock(#[from] DirLockError),
+    #[error(transparent)]
+    Properties(#[from] PropertiesError),
+    #[error("listener {listener}: '{host}' is no address of this machine: {reason}")]
+    Address { listener: String, host: String, reason: String },
+    /// The runtime's sentence names the address.
+    #[error("{0}")]
+    Port(std::io::Error),
+    #[error("data directory {dir}: {reason}")]
+    DataDir { dir: PathBuf, reason: String },
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// Waits for a port that is taken, for a moment only. 1. A broker is killed. 2. The kernel lets its parent know,
+/// takes its rings apart in the background, and with them the accepts that hold the listening socket. 3. A supervisor
+/// that restarts the broker at once would meet its own port.
+fn wait_for_port(address: SocketAddr) -> Result<(), ServeError> {
+    let deadline = Instant::now() + Duration::from_millis(PORT_RELEASE_MS_MAX);
+    loop {
+        match net::check_port_free(address) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(ServeError::Port(error)),
+        }
+    }
+}
+
+/// Runs the broker until it is told to stop.
+pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
+    let began = Instant::now();
+    let cpus = config.choose_cpus(&runtime::allowed_cpus())?;
+    let data_dir = config.log_dirs.first().cloned().expect("config has at least one log dir");
+    let facts =
+        runtime::check_host(&HostNeeds { cores: cpus.len(), files: FILES_MIN, data_dirs: vec![data_dir.clone()] })?;
+    for warning in &facts.warnings {
+        tracing::warn!("{warning}");
+    }
+    let _lock = DirLock::take(&data_dir)?;
+    let meta = properties::open_or_format(&data_dir, config.node_id)?;
+    let addresses = addresses(&config, cpus.len())?;
+    for address in addresses.iter().flatten() {
+        wait_for_port(*address)?;
+    }
+    let clean = take_clean_marker(&data_dir)?;
+    let identity =
+        Identity { cluster_id: meta.cluster_id, directory_id: meta.directory_id, data_dir: data_dir.clone(), clean };
+    let process = Arc::new(Process {
+        setup: Setup { config: Arc::new(config), identity: Arc::new(identity), cores: cpus.len() as u16 },
+        addresses,
+        ends: mesh::build(cpus.len()).into_iter().map(|e| Mutex::new(Some(e))).collect(),
+        not_listening: AtomicUsize::new(cpus.len()),
+        unclean: AtomicBool::new(false),
+        began,
+    });
+    let mut plan = CorePlan::new(cpus, facts.memlock_bytes);
+    plan.data_dirs = vec![data_dir.clone()];
+    let here = Arc::clone(&process);
+    runtime::run_cores(plan, move |index| core_main(Arc::clone(&here), index))?;
+    if !process.unclean.load(Ordering::Relaxed) {
+        leave_clean_marker(&data_dir)?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the cores of this process share while they start.
+struct Process {
+    setup: Setup,
+    /// By core, then by listener.
+    addresses: Vec<Vec<SocketAddr>>,
+    ends: Vec<Mutex<Option<mesh::Ends<crate::shard::messages::Message>>>>,
+    /// Cores that do not accept connections yet.
+    not_listening: AtomicUsize,
+    /// Set when a core could not close everything.
+    unclean: AtomicBool,
+    began: Instant,
+}
+
+async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String> {
+    let at = usize::from(index.0);
+    let ends = process.ends[at].lock().expect("taken once, by this core").take().expect("taken once, by this core");
+    // Bound first: clients that come early wait in the backlog instead of being refused.
+    let config = &process.setup.config;
+    let options = net::ListenOptions {
+        reuse_port: config.advertise == Advertise::Host,
+        backlog: config.socket_listen_backlog_size,
+        // -1, Kafka's "leave it to the system", becomes `None`.
+        send_buffer_bytes: usize::try_from(config.socket_send_buffer_bytes).ok(),
+        receive_buffer_bytes: usize::try_from(config.socket_receive_buffer_bytes).ok(),
+    };
+    let listeners = process.addresses[at]
+        .iter()
+        .map(|address| net::Listener::bind_with(*address, &options).map(Rc::new).map_err(|error| error.to_string()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let core = match start::start(process.setup.clone(), index, ends, Disk::direct()).await {
+        Ok(core) => core,
+        // Nobody has done anything wrong; what was not opened is looked at by the next start.
+        Err(StartError::Stopped) => {
+            tracing::info!("stopping while it starts");
+            process.unclean.store(true, Ordering::Relaxed);
+            runtime::request_stop();
+            return Ok(());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    core.on_request(Box::new(|core, request| Box::pin(async move { api::handle_forwarded(&core, request).await })));
+    let connections = Connections::new();
+    task::spawn(
+        Queue::Upkeep,
+        "idle connections",
+        OnPanic::StopProcess,
+        Rc::clone(&connections).sweep(Rc::clone(&core)),
+    );
+    for (i, listener) in listeners.iter().enumerate() {
+        let accepting = connection::listen(Rc::clone(&core), Rc::clone(&connections), Rc::clone(listener), i);
+        task::spawn(Queue::Network, "accept", OnPanic::StopProcess, accepting);
+    }
+    if process.not_listening.fetch_sub(1, Ordering::AcqRel) == 1 {
+        say_ready(&process, &core);
+    }
+    if index == CoreIndex(0) {
+        let stopped = core.stop().clone();
+        futures_lite::future::or(signal::terminated(), stopped.raised()).await;
+        tracing::info!("stopping");
+        runtime::request_stop();
+    }
+    core.stop().raised().await;
+    for listener in &listeners {
+        listener.close();
+    }
+    // Who waits in a rebalance would wait for minutes: told to look for another coordinator.
+    core.coordinators().stop().await;
+    connections.stop().await;
+    if !start::stop(&core).await || runtime::failed() {
+        process.unclean.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn say_ready(process: &Process, core: &Core) {
+    let config = core.config();
+    let shown: Vec<String> = config.advertised_listeners.iter().map(Listener::to_string).collect();
+    let flush = match config.topic_defaults().flushes_each_append() {
+        true => "acks=all means written and flushed to the drive, acks=1 written to the drive",
+        false => "acks=all and acks=1 mean written to the drive, not flushed",
+    };
+    tracing::info!(
+        cluster = %process.setup.identity.cluster_id,
+        node = config.node_id.0,
+        cores = process.setup.cores,
+        advertise = ?config.advertise,
+        "ready after {} ms at {}; {flush}",
+        process.began.elapsed().as_millis(),
+        shown.join(","),
+    );
+}
+
+/// The address of each listener on each core.
+fn addresses(config: &BrokerConfig, cores: usize) -> Result<Vec<Vec<SocketAddr>>, ServeError> {
+    (0..cores)
+        .map(|core| {
+            config
+                .listeners
+                .iter()
+                .map(|listener| {
+                    let shift = if config.advertise == Advertise::Core { core as u16 } else { 0 };
+                    resolve(listener, listener.port + shift)
+                })
+                .collect()
+        })
+        .collect()
+}
+
+fn resolve(listener: &Listener, port: u16) -> Result<SocketAddr, ServeError> {
+    let refused =
+        |reason: String| ServeError::Address { listener: listener.name.clone(), host: listener.host.clone(), reason };
+    if listener.host.is_empty() {
+        return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
+    }
+    (listener.host.as_str(), port)
+        .to_socket_addrs()
+        .map_err(|e| refused(e.to_string()))?
+        // A name such as localhost often has both: IPv4 is what clients try in practice.
+        .min_by_key(|a| !a.is_ipv4())
+        .ok_or_else(|| refused("it has no address".into()))
+}
+
+/// Whether the last stop was clean. The marker is gone, durably, before anything is
+/// written: a crash from here on is seen as one.
+fn take_clean_marker(dir: &Path) -> Result<bool, ServeError> {
+    let failed =
+        |e: std::io::Error| ServeError::DataDir { dir: dir.to_owned(), reason: format!("{CLEAN_MARKER}: {e}") };
+    match std::fs::remove_file(dir.join(CLEAN_MARKER)) {
+        Ok(()) => {
+            std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(failed)?;
+            Ok(true)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn leave_clean_marker(dir: &Path) -> Result<(), ServeError> {
+    let write = || {
+        // Kafka's content: its version and the broker epoch, which a single node does not use.
+        let file = std::fs::File::create(dir.join(CLEAN_MARKER))?;
+        std::io::Write::write_all(&mut &file, b"{\"version\":0,\"brokerEpoch\":-1}")?;
+        file.sync_all()?;
+        std::fs::File::open(dir)?.sync_all()
+    };
+    write().map_err(|e| ServeError::DataDir { dir: dir.to_owned(), reason: format!("{CLEAN_MARKER}: {e}") })
+}

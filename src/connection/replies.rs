@@ -1,0 +1,166 @@
+//! Answers of one connection, sent in the order of their requests.
+//!
+//! A request has two stages: ordered (the session may read the next one) and
+//! answered. Between them it stands in this queue. Kafka's clients rely on answers
+//! in request order (`SocketServer` keeps one request in progress instead).
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use futures_lite::future::poll_once;
+
+use crate::api::{Answer, LocalFuture};
+use crate::base::budget::Permit;
+use crate::base::limits::REQUESTS_IN_FLIGHT_MAX;
+use crate::base::wait::Signal;
+use crate::base::{Rope, UnixMs};
+use crate::runtime::clock;
+use crate::runtime::net::Socket;
+use crate::wire::{self, ApiKey, ResponseHeader};
+
+/// An answer that has its place in the order.
+struct Entry {
+    head: ResponseHeader,
+    state: State,
+    /// What the request's frame holds; its bytes may be in use until the answer is sent.
+    request: Permit,
+}
+
+enum State {
+    Ready(Answer),
+    Waiting(LocalFuture<Answer>),
+}
+
+/// The queue between a session's reader and its writer.
+#[derive(Default)]
+pub struct Replies {
+    entries: RefCell<VecDeque<Entry>>,
+    /// Entries queued or being sent.
+    under_way: Cell<usize>,
+    closed: Cell<bool>,
+    /// Raised for the writer: there is an entry, or the queue is closed.
+    work: Signal,
+    /// Raised for the reader: entries have been sent.
+    room: Signal,
+    /// When the answer that is being sent last made progress; none is being sent: `None`.
+    sending_since: Cell<Option<UnixMs>>,
+}
+
+impl Replies {
+    pub fn new() -> Rc<Replies> {
+        Rc::default()
+    }
+
+    /// Since when the peer has taken nothing of an answer that is on its way.
+    pub fn stalled_since(&self) -> Option<UnixMs> {
+        self.sending_since.get()
+    }
+
+    /// Whether nothing that is queued from now on will be sent.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Waits until another request may be handled beside those under way. A request
+    /// that is answered at once (all but Produce) waits for all earlier answers to be
+    /// on the wire, so that a client that never reads holds one answer, not many.
+    pub async fn room_for(&self, api_key: ApiKey) {
+        let most = if api_key == ApiKey::Produce { REQUESTS_IN_FLIGHT_MAX } else { 1 };
+        while self.under_way.get() >= most && !self.closed.get() {
+            self.room.wait().await;
+        }
+    }
+
+    /// Queues an answer that is there.
+    pub fn push_ready(&self, head: ResponseHeader, answer: Answer, request: Permit) {
+        self.push(Entry { head, state: State::Ready(answer), request });
+    }
+
+    /// Queues an answer that follows.
+    pub fn push_waiting(&self, head: ResponseHeader, answer: LocalFuture<Answer>, request: Permit) {
+        self.push(Entry { head, state: State::Waiting(answer), request });
+    }
+
+    fn push(&self, entry: Entry) {
+        self.under_way.set(self.under_way.get() + 1);
+        self.entries.borrow_mut().push_back(entry);
+        self.work.raise();
+    }
+
+    /// No more requests will come; the writer ends when what is queued has been sent.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.work.raise();
+        self.room.raise();
+    }
+
+    /// Sends answers as they become due, several in one go when they are ready
+    /// together, until the queue is closed and empty or the peer is gone.
+    pub async fn send_all(&self, socket: &Socket) {
+        loop {
+            let Some(first) = self.next().await else { break };
+            let mut memory: Vec<Permit> = Vec::new();
+            let mut count = 0;
+            let mut rope = Rope::new();
+            let mut entry = Some(first);
+            while let Some(Entry { head, state, request }) = entry.take() {
+                let answer = match state {
+                    State::Ready(answer) => answer,
+                    State::Waiting(mut waiting) => match poll_once(&mut waiting).await {
+                        Some(answer) => answer,
+                        // The first one is waited for; a later one waits for its turn, so
+                        // that what is ready leaves now.
+                        None if count == 0 => waiting.await,
+                        None => {
+                            self.entries.borrow_mut().push_front(Entry {
+                                head,
+                                state: State::Waiting(waiting),
+                                request,
+                            });
+                            break;
+                        }
+                    },
+                };
+                rope.append(wire::frame(head, answer.body));
+                memory.extend(answer.memory);
+                memory.push(request);
+                count += 1;
+                entry = self.entries.borrow_mut().pop_front();
+            }
+            let sent = self.send(socket, &mut rope).await;
+            drop((rope, memory));
+            self.under_way.set(self.under_way.get() - count);
+            self.room.raise();
+            if let Err(error) = sent {
+                tracing::debug!(peer = %socket.peer(), %error, "send");
+                break;
+            }
+        }
+        // Nobody will send what is left: requests under way end by themselves.
+        self.closed.set(true);
+        self.entries.borrow_mut().clear();
+        self.room.raise();
+    }
+
+    async fn send(&self, socket: &Socket, rope: &mut Rope) -> std::io::Result<()> {
+        while !rope.is_empty() {
+            self.sending_since.set(Some(clock::unix_ms()));
+            socket.send_some(rope).await?;
+        }
+        self.sending_since.set(None);
+        Ok(())
+    }
+
+    async fn next(&self) -> Option<Entry> {
+        loop {
+            if let Some(entry) = self.entries.borrow_mut().pop_front() {
+                return Some(entry);
+            }
+            if self.closed.get() {
+                return None;
+            }
+            self.work.wait().await;
+        }
+    }
+}

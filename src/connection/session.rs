@@ -1,0 +1,188 @@
+//! One connection: frames in, requests to [`crate::api`], answers to
+//! [`super::replies`].
+//!
+//! A panic while a request is handled ends its connection alone (see
+//! `docs/invariants.md`); a frame that lies about its size ends it too.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::replies::Replies;
+use crate::api::{self, Context, Reply};
+use crate::base::UnixMs;
+use crate::base::budget::Permit;
+use crate::base::wait;
+use crate::runtime::clock;
+use crate::runtime::net::Socket;
+use crate::runtime::task::{self, OnPanic, Queue};
+use crate::shard::Core;
+use crate::wire::{self, ApiKey};
+
+/// Bytes read at a time while no large frame is under way; a frame that is larger gets
+/// a buffer of its own size.
+const READ_BYTES: usize = 64 * 1024;
+/// An idle connection holds no more than this.
+const READ_BYTES_IDLE: usize = 4 * 1024;
+
+/// A connection, as the sweeper of idle ones sees it.
+pub struct Session {
+    socket: Socket,
+    replies: Rc<Replies>,
+    /// When bytes last came or went.
+    active: Cell<UnixMs>,
+    /// Whether part of a frame has been read: the peer owes us the rest.
+    frame_open: Cell<bool>,
+}
+
+impl Session {
+    pub fn new(socket: Socket) -> Rc<Session> {
+        let active = Cell::new(clock::unix_ms());
+        Rc::new(Session { socket, replies: Replies::new(), active, frame_open: Cell::new(false) })
+    }
+
+    /// When bytes last came in, or the answer that is on its way last moved.
+    pub fn active(&self) -> UnixMs {
+        self.active.get()
+    }
+
+    /// Since when the peer has owed us something that holds memory here: the rest of a
+    /// frame, or room for an answer.
+    pub fn stalled_since(&self) -> Option<UnixMs> {
+        self.replies.stalled_since().or_else(|| self.frame_open.get().then(|| self.active.get()))
+    }
+
+    /// Ends the connection: both tasks notice.
+    pub fn disconnect(&self) {
+        self.socket.shutdown();
+        self.replies.close();
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(core: Rc<Core>, session: Rc<Session>, listener: usize) {
+    let writer = {
+        let session = Rc::clone(&session);
+        let (done, writer_done) = wait::once::<()>();
+        task::spawn(Queue::Network, "replies", OnPanic::EndTask, async move {
+            // Also when this task panics: a reader that waits for bytes of a peer that
+            // takes none has to notice.
+            let _ending = Ending(&session, done);
+            session.replies.send_all(&session.socket).await;
+        });
+        writer_done
+    };
+    let mut reader =
+        Reader { core, session: &session, listener, buffer: BytesMut::new(), peer: session.socket.peer().ip() };
+    if let Err(why) = reader.run().await {
+        tracing::debug!(peer = %session.socket.peer(), why, "connection ended");
+    }
+    // What has been ordered is still answered: a half-closed client gets its answers.
+    session.replies.close();
+    let _ = writer.await;
+    session.socket.shutdown();
+}
+
+/// Ends a connection when the writer's task ends.
+struct Ending<'a>(&'a Session, #[expect(dead_code, reason = "dropping it is the message")] wait::Sender<()>);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.disconnect();
+    }
+}
+
+struct Reader<'a> {
+    core: Rc<Core>,
+    session: &'a Rc<Session>,
+    listener: usize,
+    buffer: BytesMut,
+    peer: IpAddr,
+}
+
+/// Why a connection ends, for the debug log.
+type Ended = &'static str;
+
+impl Reader<'_> {
+    async fn run(&mut self) -> Result<(), Ended> {
+        loop {
+            if !self.fill(4).await? {
+                return Ok(());
+            }
+            let size = i32::from_be_bytes(self.buffer[..4].try_into().expect("four bytes"));
+            let max = self.core.config().socket_request_max_bytes;
+            if size < 0 || size as usize > max as usize {
+                return Err("a frame size outside 0 to socket.request.max.bytes");
+            }
+            let size = size as usize;
+            // Memory first: the socket is not read while there is none.
+            let permit = self.core.request_memory().take(size).await;
+            self.session.frame_open.set(true);
+            if !self.fill(4 + size).await? {
+                return Err("the peer closed inside a frame");
+            }
+            self.session.frame_open.set(false);
+            self.buffer.advance(4);
+            let frame = self.buffer.split_to(size).freeze();
+            self.request(frame, permit).await?;
+        }
+    }
+
+    /// Reads until `wanted` bytes are there; false when the peer closed before the first.
+    async fn fill(&mut self, wanted: usize) -> Result<bool, Ended> {
+        while self.buffer.len() < wanted {
+            let missing = wanted - self.buffer.len();
+            if self.buffer.capacity() - self.buffer.len() < missing.max(READ_BYTES_IDLE / 2) {
+                let room =
+                    if self.buffer.is_empty() && missing <= 4 { READ_BYTES_IDLE } else { missing.max(READ_BYTES) };
+                self.buffer.reserve(room);
+            }
+            match self.session.socket.receive(&mut self.buffer).await {
+                Ok(0) if self.buffer.is_empty() => return Ok(false),
+                Ok(0) => return Err("the peer closed inside a frame"),
+                Ok(_) => self.session.active.set(clock::unix_ms()),
+                Err(_) => return Err("the connection broke"),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn request(&mut self, mut frame: Bytes, memory: Permit) -> Result<(), Ended> {
+        let header =
+            wire::read_header(&mut frame).map_err(|_| "an unreadable request header, or an API that is not served")?;
+        let replies = &self.session.replies;
+        let head = wire::response_header(header.correlation_id, header.api, header.api_version);
+        replies.room_for(header.api.key).await;
+        if replies.is_closed() {
+            // What is still in the buffer must not be worked on for nobody.
+            return Err("the peer takes no more answers");
+        }
+        if !header.api.serves(header.api_version) {
+            return match header.api.key {
+                ApiKey::ApiVersions => {
+                    // KIP-511: answered in version 0 with the range we serve.
+                    replies.push_ready(head, api::unsupported_api_versions().into(), memory);
+                    Ok(())
+                }
+                _ => Err("a version that is not served"),
+            };
+        }
+        let context = Context {
+            api: header.api,
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id,
+            client_host: self.peer,
+            listener: self.listener,
+        };
+        match api::dispatch(&self.core, context, frame).await {
+            Reply::Ready(answer) => replies.push_ready(head, answer, memory),
+            Reply::Later(answer) => replies.push_waiting(head, answer, memory),
+            Reply::None => {}
+            Reply::Close => return Err("an unreadable request"),
+        }
+        Ok(())
+    }
+}

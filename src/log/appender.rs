@@ -1,0 +1,797 @@
+//! Appending, and the two tasks that carry what was appended to the drive.
+//!
+//! An append copies the batch into the open buffer and returns. The **writer** takes
+//! a buffer, pads it to a block and writes it; meanwhile appends go into the next
+//! one. One write is under way per log. The **flusher** flushes what was written:
+//! one flush is under way per log, it covers the writes that had completed when it
+//! began, and everything that arrives meanwhile shares the next (group commit).
+//! Writing goes on during a flush.
+//!
+//! A roll only puts a new segment behind the last; the writer creates its file when
+//! it gets there, after a flush of the one before, so that no byte of a segment is on
+//! the drive before all bytes of its predecessors are durable: recovery relies on
+//! it. The **sealer** then gives the old file its exact length and its index
+//! files, off the path of the writer; one at a time.
+//!
+//! Both tasks wait on signals and are told to end when the log was quiet for an
+//! upkeep's interval; they are never cancelled.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::java::string_hash;
+use crate::base::limits::{
+    BLOCK_BYTES, LOG_WAITING_BYTES_MAX, LOG_WRITE_BYTES_MAX, SEGMENT_STEP_BYTES_MAX, SEGMENT_STEP_BYTES_MIN,
+};
+use crate::base::{Offset, wait};
+use crate::record::{BatchView, Stamp, stamp};
+use crate::runtime::clock;
+use crate::runtime::disk::File;
+use crate::runtime::task::{self, OnPanic, Queue};
+
+use super::error::describe;
+use super::names;
+use super::progress::{Durable, Point, Stage, Written};
+use super::segment::Segment;
+use super::tail::Open;
+use super::{Appended, Condition, Inner, Log, LogError, State, now};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// How often a full drive is tried again: soon enough that producers hardly notice
+/// when space is back, seldom enough to cost nothing.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// The smallest buffer that is asked for: a few small batches behind a partial block.
+const BUFFER_BYTES_MIN: usize = 2 * BLOCK_BYTES;
+
+/// See [`Inner::next_step`].
+enum Step {
+    Write,
+    /// Make the file of a segment that has nothing to be written yet.
+    Begin(Rc<Segment>),
+    Wait,
+    End,
+}
+
+/// Why the writer cannot go on.
+enum Trouble {
+    /// No space left on the drive: nothing is in doubt, and it may pass.
+    Full,
+    /// Anything else ends the log.
+    Broken(String),
+}
+
+impl Trouble {
+    fn of(verb: &str, path: &Path, error: &io::Error) -> Trouble {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full,
+            _ => Trouble::Broken(describe(verb, path, error)),
+        }
+    }
+
+    fn of_log(error: LogError) -> Trouble {
+        Trouble::Broken(error.to_string())
+    }
+}
+
+impl Log {
+    /// Appends one validated batch: copies it behind the last, stamps the copy, and
+    /// has it written. Never waits.
+    ///
+    /// `stamp.base_offset` is the log's end offset.
+    ///
+    /// # Errors
+    /// Nothing was appended: the log has ended, is being closed, has no space, has too
+    /// much waiting to be written, or the batch is larger than a segment.
+    ///
+    /// # Panics
+    /// When `batch` is not exactly one batch, or the stamp's offset is not the log's end.
+    pub fn append(&self, batch: &[u8], stamp: &Stamp) -> Result<Appended, LogError> {
+        let inner = &self.0;
+        let view = BatchView::first(batch).expect("a batch was validated before it is appended");
+        assert_eq!(view.size(), batch.len(), "one batch is appended at a time");
+        let base = stamp.base_offset;
+        let last = base.plus(i64::from(view.last_offset_delta()));
+        let max_timestamp = stamp.log_append_time.map_or(view.max_timestamp(), |time| time.0);
+
+        let roll = {
+            let state = inner.state.borrow();
+            assert_eq!(
+                state.progress.appended().offset,
+                base,
+                "append to {} at another offset than its end",
+                inner.name
+            );
+            state.check_appendable(inner, batch.len())?;
+            state.must_roll(inner, batch.len(), last, max_timestamp)
+        };
+        if roll {
+            inner.roll(base);
+        }
+        {
+            let mut state = inner.state.borrow_mut();
+            let state = &mut *state;
+            let before = state.progress.appended();
+            state.progress.append(last.plus(1), batch.len());
+            let bytes_end = before.bytes + batch.len() as u64;
+            let place = state.buffer_for(batch.len(), base).push(batch, base, last.plus(1), bytes_end);
+            self::stamp(place, stamp);
+            let interval = state.config.index_interval_bytes.max(0) as u64;
+            state.active().add(last, batch.len(), max_timestamp, interval);
+            state.dirty = true;
+            state.tasks.quiet = false;
+        }
+        inner.wake_writer();
+        Ok(Appended { base_offset: base, last_offset: last })
+    }
+
+    /// Begins a new segment, if the active one holds anything.
+    pub fn roll(&self) {
+        let roll = {
+            let state = self.0.state.borrow();
+            matches!(state.condition, Condition::Online | Condition::Full) && state.active().size() > 0
+        };
+        if roll {
+            let end = self.end_offset();
+            self.0.roll(end);
+            self.0.wake_writer();
+        }
+    }
+
+    /// Has everything written so far flushed, whatever `flush.messages` says.
+    pub fn request_flush(&self) {
+        self.0.note_flush_due(true);
+    }
+}
+
+impl State {
+    fn check_appendable(&self, inner: &Inner, size: usize) -> Result<(), LogError> {
+        match &self.condition {
+            Condition::Online => {}
+            Condition::Full => return Err(LogError::DiskFull(Rc::clone(&inner.name))),
+            Condition::Closing => return Err(LogError::Closed(Rc::clone(&inner.name))),
+            Condition::Ended(error) => return Err(error.clone()),
+        }
+        let max = self.config.segment_bytes.max(0) as usize;
+        if size > max {
+            return Err(LogError::BatchTooLarge { size, max });
+        }
+        let waiting = (self.progress.appended().bytes - self.progress.written().bytes) as usize;
+        if waiting > LOG_WAITING_BYTES_MAX {
+            return Err(LogError::Behind { log: Rc::clone(&inner.name), waiting });
+        }
+        Ok(())
+    }
+
+    /// `LogSegment.shouldRoll`.
+    fn must_roll(&self, inner: &Inner, size: usize, last: Offset, max_timestamp: i64) -> bool {
+        let active = self.active();
+        if active.size() + size as u64 > self.config.segment_bytes.max(0) as u64
+            || last.0 - active.base.0 > i64::from(i32::MAX)
+        {
+            return true;
+        }
+        if active.size() == 0 {
+            return false;
+        }
+        if active.index_is_full(self.config.segment_index_bytes.max(0) as usize) {
+            return true;
+        }
+        // By the records' own time if they have one, so that replaying old data rolls as it did.
+        let waited = match active.first_timestamp() {
+            Some(first) if first >= 0 => max_timestamp.saturating_sub(first),
+            _ => now().0.saturating_sub(active.created.0),
+        };
+        waited > self.config.segment_ms.saturating_sub(jitter_ms(inner, active, self.config.segment_jitter_ms))
+    }
+
+    /// The open buffer, with room for `size` more bytes.
+    fn buffer_for(&mut self, size: usize, next: Offset) -> &mut Open {
+        if let Some(open) = self.open.take_if(|open| !open.fits(size)) {
+            // The writer is behind: larger buffers mean fewer writes.
+            self.buffer_hint = (self.buffer_hint * 2).min(LOG_WRITE_BYTES_MAX);
+            self.full.push_back(open);
+        }
+        if self.open.is_none() {
+            let before = match self.full.back() {
+                Some(full) => Some(full.before()),
+                None => self.tail.last().map(|frozen| frozen.before()),
+            };
+            let active = self.segments.back().expect("a log always has an active segment");
+            self.open = Some(Open::after(before, active, next, size, self.buffer_hint));
+        }
+        self.open.as_mut().expect("just made")
+    }
+
+    fn first_buffer(&self) -> Option<&Open> {
+        self.full.front().or(self.open.as_ref())
+    }
+}
+
+/// `segment.jitter.ms`: spreads rolls by time. Fixed per segment, so that asking
+/// again gives the same answer.
+fn jitter_ms(inner: &Inner, segment: &Segment, jitter_max: i64) -> i64 {
+    if jitter_max <= 0 {
+        return 0;
+    }
+    let mixed = (i64::from(string_hash(&inner.name)) ^ segment.base.0).wrapping_mul(0x9E37_79B9_7F4A_7C15u64 as i64);
+    (mixed as u64 >> 1) as i64 % jitter_max
+}
+
+impl Inner {
+    /// Puts a new active segment behind the last one.
+    fn roll(&self, base: Offset) {
+        let snapshot = self.observer().and_then(|observer| observer.rolled(base));
+        let mut state = self.state.borrow_mut();
+        if state.active().base == base {
+            return;
+        }
+        if let Some(open) = state.open.take() {
+            state.full.push_back(open);
+        }
+        if let Some(bytes) = snapshot {
+            state.snapshots.push_back((base, bytes));
+        }
+        state.segments.push_back(Rc::new(Segment::new(base, now())));
+        state.dirty = true;
+    }
+
+    fn wake_writer(self: &Rc<Self>) {
+        let start = {
+            let mut state = self.state.borrow_mut();
+            !std::mem::replace(&mut state.tasks.writer, true)
+        };
+        if start {
+            task::spawn(Queue::Log, "log writer", OnPanic::StopProcess, Rc::clone(self).write_all());
+        } else {
+            self.work.raise();
+        }
+    }
+
+    /// The writer.
+    async fn write_all(self: Rc<Self>) {
+        loop {
+            let step = match self.next_step() {
+                Step::End => break,
+                Step::Wait => {
+                    self.work.wait().await;
+                    continue;
+                }
+                Step::Write => self.write_first().await,
+                Step::Begin(segment) => self.file_to_write(&segment).await.map(drop),
+            };
+            match step {
+                Ok(()) => self.leave_full(),
+                Err(Trouble::Full) => {
+                    if self.enter_full() {
+                        break;
+                    }
+                    // Woken early by a close, which tries once more and gives up then.
+                    clock::timeout(FULL_RETRY, self.work.wait()).await;
+                }
+                Err(Trouble::Broken(reason)) => self.fail(reason),
+            }
+        }
+        self.state.borrow_mut().tasks.writer = false;
+        self.task_ended();
+    }
+
+    /// What the writer does next.
+    fn next_step(&self) -> Step {
+        let state = self.state.borrow();
+        if matches!(state.condition, Condition::Ended(_)) {
+            Step::End
+        } else if state.first_buffer().is_some() {
+            Step::Write
+        } else if state.segments.len() > 1 && !state.active().on_drive() {
+            // Rolled without an append: retention waits for the one before to be sealed.
+            Step::Begin(Rc::clone(state.active()))
+        } else if state.tasks.retire {
+            Step::End
+        } else {
+            Step::Wait
+        }
+    }
+
+    /// Writes the first buffer that waits.
+    async fn write_first(self: &Rc<Self>) -> Result<(), Trouble> {
+        // What the write needs is made ready while appends still go into the buffer.
+        let mut block = None;
+        let file = loop {
+            let (segment, position, len, missing) = match self.state.borrow().first_buffer() {
+                Some(first) => (Rc::clone(&first.segment), first.position, first.len(), first.missing),
+                None => return Ok(()),
+            };
+            let file = self.file_to_write(&segment).await?;
+            if missing > 0 && block.is_none() {
+                let path = segment.log_path(&self.dir());
+                let read = file.read(position, missing).await.map_err(|error| Trouble::of("read", &path, &error))?;
+                if read.len() < missing {
+                    let reason = format!("read {}: it is shorter than its batches", path.display());
+                    return Err(Trouble::Broken(reason));
+                }
+                block = Some(read);
+                continue;
+            }
+            let end = (position + len as u64).next_multiple_of(BLOCK);
+            if end <= segment.allocated.get() {
+                break file;
+            }
+            self.allocate(&segment, &file, end).await?;
+        };
+
+        let (bytes, position, segment, reached) = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            if matches!(state.condition, Condition::Ended(_)) {
+                return Ok(());
+            }
+            let mut first = match state.full.pop_front() {
+                Some(full) => full,
+                None => state.open.take().expect("only the writer takes buffers"),
+            };
+            if first.missing > 0 {
+                first.complete(block.as_ref().expect("read above"));
+            }
+            let frozen = first.freeze();
+            // A quarter more than recent buffers held.
+            let wanted = frozen.memory() + frozen.memory() / 4;
+            state.buffer_hint = ((state.buffer_hint * 3 + wanted) / 4).clamp(BUFFER_BYTES_MIN, LOG_WRITE_BYTES_MAX);
+            let write = (
+                Rc::clone(&frozen.bytes),
+                frozen.position,
+                Rc::clone(&frozen.segment),
+                Point { offset: frozen.end, bytes: frozen.bytes_end },
+            );
+            let memory = frozen.memory();
+            let replaced = state.tail.push(frozen);
+            if let Some(replaced) = replaced {
+                self.memory.give_back(replaced);
+            }
+            self.memory.add(self, memory, replaced.is_none());
+            write
+        };
+        loop {
+            match file.write(Rc::clone(&bytes), position).await {
+                Ok(()) => break,
+                Err(error) => match Trouble::of("write", &segment.log_path(&self.dir()), &error) {
+                    // The same bytes go to the same place again: nothing is in doubt.
+                    Trouble::Full => {
+                        if self.enter_full() {
+                            return Err(Trouble::Full);
+                        }
+                        clock::timeout(FULL_RETRY, self.work.wait()).await;
+                    }
+                    broken => return Err(broken),
+                },
+            }
+        }
+        self.wrote(reached);
+        self.memory.trim();
+        Ok(())
+    }
+
+    /// The file of `segment`, which is the one that is written or the next.
+    async fn file_to_write(self: &Rc<Self>, segment: &Rc<Segment>) -> Result<File, Trouble> {
+        let before = self.state.borrow().current.clone();
+        if let Some((current, file)) = &before
+            && Rc::ptr_eq(current, segment)
+        {
+            return Ok(file.clone());
+        }
+        if before.is_some() {
+            // Nothing of the next segment is written before all of this one is durable.
+            let written = {
+                let mut state = self.state.borrow_mut();
+                let written = state.progress.written().offset;
+                state.flush_to = written;
+                written
+            };
+            self.wake_flusher();
+            self.wait_durable(written).await.map_err(Trouble::of_log)?;
+        }
+        let dir = self.dir();
+        if !self.state.borrow().dir_exists {
+            self.create_dir(&dir).await?;
+            self.state.borrow_mut().dir_exists = true;
+        }
+        let is_new = !segment.on_drive();
+        if is_new {
+            // At most one segment is unsealed behind the active one: recovery relies on it.
+            self.wait_sealed().await;
+        }
+        let path = segment.log_path(&dir);
+        let file = if is_new {
+            let file = segment.create(&self.disk, &dir).await.map_err(|error| Trouble::of("create", &path, &error))?;
+            self.disk.sync_dir(&dir).await.map_err(|error| Trouble::of("sync the directory of", &path, &error))?;
+            file
+        } else {
+            segment.file(&self.disk, &dir).await.map_err(Trouble::of_log)?
+        };
+        self.state.borrow_mut().current = Some((Rc::clone(segment), file.clone()));
+        self.start_sealer();
+        Ok(file)
+    }
+
+    /// Makes the directory with the files that belong into it, durably.
+    async fn create_dir(&self, dir: &Path) -> Result<(), Trouble> {
+        self.disk.create_dir_all(dir).await.map_err(|error| Trouble::of("create", dir, &error))?;
+        let files = self.observer().map(|observer| observer.files()).unwrap_or_default();
+        for (name, bytes) in files {
+            let path = dir.join(name);
+            self.disk.write_file(&path, bytes).await.map_err(|error| Trouble::of("write", &path, &error))?;
+        }
+        if let Some(parent) = dir.parent() {
+            self.disk.sync_dir(parent).await.map_err(|error| Trouble::of("sync the directory of", dir, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a segment's file space up to `end` and a step beyond.
+    async fn allocate(&self, segment: &Segment, file: &File, end: u64) -> Result<(), Trouble> {
+        let allocated = segment.allocated.get();
+        let segment_max = (self.state.borrow().config.segment_bytes.max(0) as u64).next_multiple_of(BLOCK);
+        let step = allocated.clamp(SEGMENT_STEP_BYTES_MIN, SEGMENT_STEP_BYTES_MAX);
+        let target = end.max((allocated + step).next_multiple_of(BLOCK).min(segment_max));
+        let path = segment.log_path(&self.dir());
+        let ask = |to: u64| file.allocate(allocated, to - allocated);
+        let result = match ask(target).await {
+            // The step is a convenience; what the write needs may still fit.
+            Err(error) if matches!(Trouble::of("", &path, &error), Trouble::Full) && end < target => {
+                ask(end).await.map(|()| end)
+            }
+            result => result.map(|()| target),
+        };
+        match result {
+            Ok(to) => {
+                segment.allocated.set(to);
+                Ok(())
+            }
+            // A file system that cannot allocate ahead: each write extends the file.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                segment.allocated.set(u64::MAX);
+                Ok(())
+            }
+            Err(error) => Err(Trouble::of("allocate space for", &path, &error)),
+        }
+    }
+
+    /// Takes a completed write into account.
+    fn wrote(self: &Rc<Self>, reached: Point) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.progress.write(Written(reached));
+            state.written_waiters.reached(reached.offset);
+            if state.unflushed_since.is_none() {
+                state.unflushed_since = Some(now());
+            }
+        }
+        self.note_flush_due(false);
+        if let Some(observer) = self.observer() {
+            observer.progressed();
+        }
+    }
+
+    /// Has the flusher work if `flush.messages` says so, or `now` does.
+    pub(super) fn note_flush_due(self: &Rc<Self>, now: bool) {
+        let due = {
+            let mut state = self.state.borrow_mut();
+            let (written, durable) = (state.progress.written().offset, state.progress.durable().offset);
+            let closing = matches!(state.condition, Condition::Closing);
+            let due = written > durable && (now || closing || written.0 - durable.0 >= state.config.flush_messages);
+            if due {
+                state.flush_to = written;
+            }
+            due
+        };
+        if due {
+            self.wake_flusher();
+        }
+    }
+
+    fn wake_flusher(self: &Rc<Self>) {
+        let start = {
+            let mut state = self.state.borrow_mut();
+            if state.flush_to <= state.progress.durable().offset {
+                return;
+            }
+            !std::mem::replace(&mut state.tasks.flusher, true)
+        };
+        if start {
+            task::spawn(Queue::Log, "log flusher", OnPanic::StopProcess, Rc::clone(self).flush_all());
+        } else {
+            self.flush.raise();
+        }
+    }
+
+    /// The flusher.
+    async fn flush_all(self: Rc<Self>) {
+        loop {
+            let due = {
+                let state = self.state.borrow();
+                if matches!(state.condition, Condition::Ended(_)) {
+                    break;
+                }
+                if state.flush_to > state.progress.durable().offset {
+                    let (segment, file) = state.current.clone().expect("what was written has a file");
+                    // Everything that is written by now, not only what was asked for.
+                    Some((segment, file, state.progress.written()))
+                } else if state.tasks.retire {
+                    break;
+                } else {
+                    None
+                }
+            };
+            let Some((segment, file, reached)) = due else {
+                self.flush.wait().await;
+                continue;
+            };
+            if let Err(error) = file.flush().await {
+                // Never again: the kernel may have dropped the pages that failed, and a
+                // second flush would succeed without them.
+                self.fail(describe("flush", &segment.log_path(&self.dir()), &error));
+                break;
+            }
+            self.flushed(reached);
+        }
+        self.state.borrow_mut().tasks.flusher = false;
+        self.task_ended();
+    }
+
+    fn flushed(&self, reached: Point) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.progress.flush(Durable(reached));
+            state.durable_waiters.reached(reached.offset);
+            state.unflushed_since = (state.progress.written() != reached).then(now);
+        }
+        if let Some(observer) = self.observer() {
+            observer.progressed();
+        }
+    }
+
+    async fn wait_durable(&self, offset: Offset) -> Result<(), LogError> {
+        let waiting = {
+            let mut state = self.state.borrow_mut();
+            if state.progress.at(Stage::Durable).offset >= offset {
+                return Ok(());
+            }
+            if let Condition::Ended(error) = &state.condition {
+                return Err(error.clone());
+            }
+            state.durable_waiters.add(offset)
+        };
+        waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&self.name))))
+    }
+
+    /// Ends the log because of a failed write or flush.
+    pub(super) fn fail(&self, reason: String) {
+        tracing::error!("the log {} goes offline: {reason}", self.name);
+        self.end(LogError::Offline(format!("{} is offline: {reason}", self.name).into()));
+    }
+
+    /// Ends the log; everybody who waits is told `error`.
+    pub(super) fn end(&self, error: LogError) {
+        {
+            let mut state = self.state.borrow_mut();
+            if matches!(state.condition, Condition::Ended(_)) {
+                return;
+            }
+            state.condition = Condition::Ended(error.clone());
+            state.written_waiters.fail(&error);
+            state.durable_waiters.fail(&error);
+            state.open = None;
+            state.full.clear();
+        }
+        self.work.raise();
+        self.flush.raise();
+        if let Some(observer) = self.observer() {
+            observer.ended();
+        }
+    }
+
+    /// Says that the drive is full. Gives true when the writer should give up,
+    /// because the log is being closed or has ended.
+    fn enter_full(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let error = LogError::DiskFull(Rc::clone(&self.name));
+        match state.condition {
+            Condition::Online => {
+                tracing::warn!("{error}: appends are refused until there is space again");
+                state.condition = Condition::Full;
+            }
+            Condition::Full => {}
+            Condition::Closing => {
+                drop(state);
+                self.end(error);
+                return true;
+            }
+            Condition::Ended(_) => return true,
+        }
+        // Producers are told at once. Their batches are still written when space comes
+        // back; an idempotent producer that sends again is recognised. What is written
+        // already only waits for its flush.
+        let written = state.progress.written().offset;
+        state.written_waiters.fail(&error);
+        state.durable_waiters.fail_after(written, &error);
+        false
+    }
+
+    fn leave_full(&self) {
+        let mut state = self.state.borrow_mut();
+        if matches!(state.condition, Condition::Full) {
+            tracing::info!("{} has space again", self.name);
+            state.condition = Condition::Online;
+        }
+    }
+
+    /// Ends idle tasks: called at each upkeep, acts at the second quiet one.
+    pub(super) fn retire_if_quiet(&self) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let idle = state.first_buffer().is_none() && state.flush_to <= state.progress.durable().offset;
+        if !idle || !std::mem::replace(&mut state.tasks.quiet, true) {
+            return;
+        }
+        state.full = Default::default();
+        if state.tasks.writer || state.tasks.flusher {
+            state.tasks.retire = true;
+            self.work.raise();
+            self.flush.raise();
+        }
+    }
+
+    /// A task has ended: tells those who wait for it.
+    fn task_ended(&self) {
+        let waiters = {
+            let mut state = self.state.borrow_mut();
+            if !state.tasks.writer && !state.tasks.flusher {
+                state.tasks.retire = false;
+            }
+            std::mem::take(&mut state.task_waiters)
+        };
+        for waiter in waiters {
+            waiter.send(());
+        }
+    }
+
+    /// Completes when `done` holds, looking each time a task of this log ends.
+    async fn wait_tasks(&self, done: impl Fn(&State) -> bool) {
+        loop {
+            let waiting = {
+                let mut state = self.state.borrow_mut();
+                if done(&state) {
+                    return;
+                }
+                let (sender, receiver) = wait::once();
+                state.task_waiters.push(sender);
+                receiver
+            };
+            // A dropped sender means the same: look again.
+            let _ = waiting.await;
+        }
+    }
+
+    async fn wait_sealed(&self) {
+        self.wait_tasks(|state| !state.tasks.sealer).await;
+    }
+
+    /// Tells writer and flusher to end and waits until no task is left. What was
+    /// under way is completed.
+    pub(super) async fn stop_tasks(&self) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.tasks.retire = state.tasks.writer || state.tasks.flusher;
+        }
+        self.work.raise();
+        self.flush.raise();
+        self.wait_tasks(|state| !state.tasks.writer && !state.tasks.flusher && !state.tasks.sealer).await;
+    }
+
+    /// Seals the segments before the one that is written.
+    fn start_sealer(self: &Rc<Self>) {
+        let start = {
+            let mut state = self.state.borrow_mut();
+            let wanted = state.first_unsealed().is_some();
+            wanted && !std::mem::replace(&mut state.tasks.sealer, true)
+        };
+        if start {
+            task::spawn(Queue::Log, "log sealer", OnPanic::StopProcess, Rc::clone(self).seal_all());
+        }
+    }
+
+    async fn seal_all(self: Rc<Self>) {
+        loop {
+            let (segment, ended) = {
+                let state = self.state.borrow();
+                (state.first_unsealed(), matches!(state.condition, Condition::Ended(_)))
+            };
+            let Some(segment) = segment else { break };
+            if ended {
+                break;
+            }
+            match self.seal(&segment).await {
+                Ok(()) => {}
+                Err(Trouble::Full) => {
+                    if matches!(self.state.borrow().condition, Condition::Closing) {
+                        break;
+                    }
+                    clock::sleep(FULL_RETRY).await;
+                }
+                Err(Trouble::Broken(reason)) => self.fail(reason),
+            }
+        }
+        self.state.borrow_mut().tasks.sealer = false;
+        self.task_ended();
+        self.trim_sealed();
+    }
+
+    /// Gives a segment its exact length, its index files and the snapshot at its end.
+    /// All its batches are durable.
+    pub(super) async fn seal_for_close(self: &Rc<Self>, segment: &Rc<Segment>) -> Result<(), LogError> {
+        self.seal(segment).await.map_err(|trouble| match trouble {
+            Trouble::Full => LogError::DiskFull(Rc::clone(&self.name)),
+            Trouble::Broken(reason) => LogError::Io(reason.into()),
+        })
+    }
+
+    async fn seal(&self, segment: &Rc<Segment>) -> Result<(), Trouble> {
+        let dir = self.dir();
+        let path = segment.log_path(&dir);
+        if segment.on_drive() {
+            let file = segment.file(&self.disk, &dir).await.map_err(Trouble::of_log)?;
+            let size = segment.size();
+            if file.length() != size {
+                file.set_length(size).await.map_err(|error| Trouble::of("cut", &path, &error))?;
+                segment.allocated.set(size);
+                file.flush().await.map_err(|error| Trouble::of("flush", &path, &error))?;
+            }
+            let (offsets, times) = segment.index_files();
+            for (kind, bytes) in [(names::OFFSET_INDEX, offsets), (names::TIME_INDEX, times)] {
+                let path = segment.path(&dir, kind);
+                self.disk.write_file(&path, bytes).await.map_err(|error| Trouble::of("write", &path, &error))?;
+            }
+        }
+        loop {
+            // The snapshot of the offset where the next segment begins.
+            let next = {
+                let state = self.state.borrow();
+                let next = state.segments.iter().find(|other| other.base > segment.base).map(|other| other.base);
+                state.snapshots.front().filter(|(offset, _)| next.is_some_and(|next| *offset <= next)).cloned()
+            };
+            let Some((offset, bytes)) = next else { break };
+            let path = self.path(&names::file_name(offset, names::SNAPSHOT));
+            self.disk.write_file(&path, bytes).await.map_err(|error| Trouble::of("write", &path, &error))?;
+            self.state.borrow_mut().snapshots.pop_front();
+        }
+        segment.set_sealed(true);
+        self.touch(segment);
+        Ok(())
+    }
+
+    pub(super) fn drop_oldest_of_tail(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let written = state.progress.written().offset;
+        if state.tail.is_empty() {
+            return true;
+        }
+        match state.tail.drop_oldest(written) {
+            Some(bytes) => {
+                self.memory.give_back(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl State {
+    /// The oldest segment that is not sealed and lies before the one that is written.
+    fn first_unsealed(&self) -> Option<Rc<Segment>> {
+        let current = self.current.as_ref().map(|(segment, _)| segment.base)?;
+        self.segments.iter().find(|segment| !segment.is_sealed() && segment.base < current).cloned()
+    }
+}

@@ -1,0 +1,358 @@
+//! What the log does when its disk fails, stalls or is full, and in which order it writes and flushes.
+
+use super::*;
+use crate::base::LeaderEpoch;
+use crate::base::limits::BLOCK_BYTES;
+use crate::record::{BatchBuilder, NewRecord, Stamp};
+use crate::runtime::disk::simulated::{Fault, SimulatedDisk, Verb, When};
+use crate::runtime::{run_one, task};
+
+const DIR: &str = "/data/t-0";
+
+fn batch(value_bytes: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new();
+    builder.push(NewRecord { timestamp: 1, key: None, value: Some(&vec![7; value_bytes]), headers: &[] });
+    builder.build()
+}
+
+fn try_append(log: &Log, value_bytes: usize) -> Result<Offset, LogError> {
+    let stamp = Stamp { base_offset: log.end_offset(), leader_epoch: LeaderEpoch(1), log_append_time: None };
+    log.append(&batch(value_bytes), &stamp).map(|placed| placed.last_offset.plus(1))
+}
+
+fn append(log: &Log, value_bytes: usize) -> Offset {
+    try_append(log, value_bytes).unwrap()
+}
+
+async fn disk() -> SimulatedDisk {
+    let disk = SimulatedDisk::new();
+    disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
+    disk.disk().sync_dir(Path::new("/")).await.unwrap();
+    disk
+}
+
+async fn open_with(disk: &SimulatedDisk, config: TopicConfig) -> Log {
+    let options = LogOptions::new(Rc::new(config), TailMemory::new(1 << 20));
+    Log::open(&disk.disk(), Path::new(DIR), options, false, None, &mut |_| {}).await.unwrap().0
+}
+
+async fn open(disk: &SimulatedDisk) -> Log {
+    open_with(disk, TopicConfig::default()).await
+}
+
+fn of_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
+}
+
+/// Gives every task the chance to do what it should not do.
+async fn settle() {
+    for _ in 0..20 {
+        crate::runtime::clock::sleep(std::time::Duration::from_micros(100)).await;
+    }
+}
+
+/// Waits until something holds; for ever if it never does.
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        crate::runtime::clock::sleep(std::time::Duration::from_micros(100)).await;
+    }
+}
+
+#[test]
+fn a_failed_write_ends_the_log_and_tells_everybody() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let durable = append(&log, 100);
+        log.wait(durable, Stage::Durable).await.unwrap();
+        disk.fail(When::verb(Verb::Write), Fault::Broken);
+        let end = append(&log, 100);
+        let told = log.wait(end, Stage::Written).await.unwrap_err();
+        assert!(
+            matches!(&told, LogError::Offline(reason) if reason.contains("write 00000000000000000000.log of t-0")),
+            "{told}"
+        );
+        assert!(matches!(log.wait(end, Stage::Durable).await, Err(LogError::Offline(_))));
+        assert!(matches!(try_append(&log, 1), Err(LogError::Offline(_))));
+        assert!(matches!(log.read_plan(Offset(0), end, 100, true), Err(LogError::Offline(_))));
+        assert!(matches!(log.close_cleanly().await, Err(LogError::Offline(_))));
+        task::all_ended("log writer").await;
+        assert_eq!(disk.count(Verb::Write, of_log), 2, "a failed write is not tried again");
+        // The next opening finds what was durable.
+        let log = open(&disk).await;
+        assert!(log.end_offset() == durable || log.end_offset() == end, "{}", log.end_offset());
+    });
+}
+
+#[test]
+fn a_failed_flush_ends_the_log_and_is_not_tried_again() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        disk.fail(When::verb(Verb::Flush), Fault::Broken);
+        let end = append(&log, 100);
+        log.wait(end, Stage::Written).await.unwrap();
+        let told = log.wait(end, Stage::Durable).await.unwrap_err();
+        assert!(told.to_string().contains("t-0 is offline: flush"), "{told}");
+        task::all_ended("log flusher").await;
+        task::all_ended("log writer").await;
+        assert_eq!(disk.count(Verb::Flush, of_log), 1);
+    });
+}
+
+#[test]
+fn appends_share_writes_and_flushes_and_a_flush_follows_its_write() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        append(&log, 10);
+        log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+        let stall = disk.stall(When::verb(Verb::Write));
+        append(&log, 10);
+        stall.reached().await;
+        let flushes = disk.count(Verb::Flush, of_log);
+        for _ in 0..100 {
+            append(&log, 10);
+        }
+        settle().await;
+        assert_eq!(disk.count(Verb::Flush, of_log), flushes, "a flush before its write promises nothing");
+        assert_eq!((log.written_offset(), log.durable_offset()), (Offset(1), Offset(1)));
+        // Readers of what is committed are not held up by a slow drive.
+        assert!(log.read_plan(Offset(0), Offset(1), 100, true).unwrap().bytes_in_memory().is_some());
+        let writes = disk.count(Verb::Write, of_log);
+        stall.release();
+        log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+        assert_eq!(disk.count(Verb::Write, of_log) - writes, 1, "a hundred appends, one write");
+        assert!(disk.count(Verb::Flush, of_log) - flushes <= 2);
+
+        // One flush at a time; writes go on meanwhile, and what they wrote shares the next.
+        let stall = disk.stall(When::verb(Verb::Flush));
+        let first = append(&log, 10);
+        stall.reached().await;
+        let flushes = disk.count(Verb::Flush, of_log);
+        for _ in 0..10 {
+            let end = append(&log, 10);
+            log.wait(end, Stage::Written).await.unwrap();
+        }
+        assert!(log.durable_offset() < first);
+        assert_eq!(disk.count(Verb::Flush, of_log), flushes);
+        stall.release();
+        log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+        assert_eq!(disk.count(Verb::Flush, of_log) - flushes, 1);
+        log.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
+fn small_appends_rewrite_the_block_they_end_in() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let mut end = Offset(0);
+        for _ in 0..100 {
+            end = append(&log, 300);
+            log.wait(end, Stage::Durable).await.unwrap();
+        }
+        let writes: Vec<_> = disk.operations().into_iter().filter(|op| op.verb == Verb::Write).collect();
+        assert_eq!(writes.len(), 100);
+        assert!(writes.iter().all(|write| write.len <= 2 * BLOCK_BYTES as u64));
+        // The tail serves all of it from memory, and holds about what was written.
+        let plan = log.read_plan(Offset(0), end, 1 << 20, true).unwrap();
+        assert_eq!(plan.bytes_in_memory(), Some(log.size_bytes() as usize));
+        assert!(log.0.memory.used() < 3 * log.size_bytes() as usize, "{}", log.0.memory.used());
+        log.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
+fn without_flushes_an_acknowledgement_waits_for_the_write_only() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open_with(&disk, TopicConfig { flush_messages: 10, flush_ms: 1000, ..TopicConfig::default() }).await;
+        let base = disk.count(Verb::Flush, of_log);
+        for _ in 0..9 {
+            let end = append(&log, 10);
+            log.wait(end, Stage::Written).await.unwrap();
+        }
+        settle().await;
+        assert_eq!(disk.count(Verb::Flush, of_log), base);
+        let end = append(&log, 10);
+        log.wait(end, Stage::Durable).await.unwrap();
+        assert_eq!(disk.count(Verb::Flush, of_log), base + 1);
+        let end = append(&log, 10);
+        log.wait(end, Stage::Written).await.unwrap();
+        log.upkeep(now().plus(std::time::Duration::from_millis(900)));
+        settle().await;
+        assert!(log.durable_offset() < end);
+        log.upkeep(now().plus(std::time::Duration::from_millis(1100)));
+        log.wait(end, Stage::Durable).await.unwrap();
+        // A stricter setting takes effect for what is there already.
+        let end = append(&log, 10);
+        log.wait(end, Stage::Written).await.unwrap();
+        log.update_config(Rc::new(TopicConfig::default()));
+        log.wait(end, Stage::Durable).await.unwrap();
+        log.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_appends_serves_reads_and_recovers() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let kept = append(&log, 1000);
+        log.wait(kept, Stage::Durable).await.unwrap();
+        disk.set_capacity(Some(0));
+        // What fits into the allocated space still goes.
+        let (end, refused) = loop {
+            let end = append(&log, 30_000);
+            if let Err(error) = log.wait(end, Stage::Durable).await {
+                break (end, error);
+            }
+        };
+        assert!(matches!(refused, LogError::DiskFull(_)), "{refused}");
+        assert!(log.is_full());
+        assert!(matches!(try_append(&log, 10), Err(LogError::DiskFull(_))));
+        assert!(!log.read_plan(Offset(0), kept, 100, true).unwrap().execute().await.unwrap().is_empty());
+        disk.set_capacity(None);
+        // The writer tries again by itself; what was in doubt is written after all.
+        until(|| !log.is_full()).await;
+        log.wait(end, Stage::Durable).await.unwrap();
+        let more = append(&log, 10);
+        log.wait(more, Stage::Durable).await.unwrap();
+        log.close_cleanly().await.unwrap();
+        let log = open(&disk).await;
+        assert_eq!(log.end_offset(), more);
+    });
+}
+
+#[test]
+fn a_log_on_a_full_disk_can_be_closed_and_loses_nothing_acknowledged() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let kept = append(&log, 1000);
+        log.wait(kept, Stage::Durable).await.unwrap();
+        disk.set_capacity(Some(0));
+        let mut end = kept;
+        while !log.is_full() {
+            end = append(&log, 30_000);
+            let _ = log.wait(end, Stage::Durable).await;
+        }
+        let durable = log.durable_offset();
+        assert!(matches!(log.close_cleanly().await, Err(LogError::DiskFull(_))));
+        assert!(end > durable);
+        let log = open(&disk.reopen(3)).await;
+        assert_eq!(log.end_offset(), durable);
+    });
+}
+
+#[test]
+fn a_new_segment_waits_for_the_flush_of_the_one_before() {
+    run_one(async {
+        let disk = disk().await;
+        let config = TopicConfig { segment_bytes: 4000, flush_messages: i64::MAX, ..TopicConfig::default() };
+        let log = open_with(&disk, config).await;
+        let first = append(&log, 3000);
+        log.wait(first, Stage::Written).await.unwrap();
+        let stall = disk.stall(When::verb(Verb::Flush));
+        let second = append(&log, 3000);
+        stall.reached().await;
+        settle().await;
+        assert_eq!(log.segment_count(), 2);
+        assert_eq!(disk.count(Verb::Write, of_log), 1, "nothing is written to the new segment yet");
+        // Appends do not wait for any of this.
+        let third = append(&log, 100);
+        stall.release();
+        log.wait(third, Stage::Written).await.unwrap();
+        assert!(second < third && log.durable_offset() >= first);
+        log.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
+fn retention_deletes_whole_segments_and_keeps_an_active_one() {
+    run_one(async {
+        let disk = disk().await;
+        let config = TopicConfig { segment_bytes: 4000, file_delete_delay_ms: 0, ..TopicConfig::default() };
+        let log = open_with(&disk, TopicConfig { retention_ms: -1, ..config.clone() }).await;
+        let mut end = Offset(0);
+        for _ in 0..10 {
+            end = append(&log, 3000);
+            log.wait(end, Stage::Durable).await.unwrap();
+        }
+        assert_eq!(log.retain(now(), end).await.unwrap(), 0);
+        // By size: what is left without the oldest must still be enough.
+        log.update_config(Rc::new(TopicConfig { retention_ms: -1, retention_bytes: 7000, ..config.clone() }));
+        assert_eq!(log.retain(now(), end).await.unwrap(), 7);
+        assert_eq!((log.start_offset(), log.segment_count()), (Offset(7), 3));
+        assert!(matches!(log.read_plan(Offset(6), end, 10, true), Err(LogError::OutOfRange { .. })));
+        // By the log start offset.
+        log.update_config(Rc::new(TopicConfig { retention_ms: -1, ..config.clone() }));
+        assert_eq!(log.increment_start_offset(Offset(8)).unwrap(), Offset(8));
+        assert_eq!(log.retain(now(), end).await.unwrap(), 1);
+        // By age: all records are of 1970. The active segment is rolled, then goes as well.
+        log.update_config(Rc::new(TopicConfig { retention_ms: 1000, ..config.clone() }));
+        let mut deleted = 0;
+        while log.start_offset() < end {
+            deleted += log.retain(now(), end).await.unwrap();
+            settle().await;
+        }
+        assert_eq!((deleted, log.segment_count(), log.end_offset()), (2, 1, end));
+        log.close_cleanly().await.unwrap();
+        let names = disk.disk().list(Path::new(DIR)).await.unwrap();
+        assert!(names.iter().all(|entry| !entry.name.ends_with(".deleted")), "{names:?}");
+        let log = open(&disk).await;
+        assert_eq!((log.start_offset(), log.end_offset()), (end, end));
+    });
+}
+
+#[test]
+fn tasks_end_when_a_log_is_quiet_and_come_back() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        for _ in 0..3 {
+            let end = append(&log, 10);
+            log.wait(end, Stage::Durable).await.unwrap();
+            settle().await;
+            log.upkeep(now());
+            settle().await;
+            assert!(task::alive().iter().any(|name| name.0 == "log writer"), "busy since the last upkeep");
+            log.upkeep(now());
+            task::all_ended("log writer").await;
+            task::all_ended("log flusher").await;
+        }
+        log.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
+fn a_deleted_log_tells_who_waits() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let end = append(&log, 10);
+        log.wait(end, Stage::Durable).await.unwrap();
+        let stall = disk.stall(When::verb(Verb::Write));
+        let end = append(&log, 10);
+        stall.reached().await;
+        let told = Rc::new(Cell::new(false));
+        let (waits, seen) = (log.clone(), Rc::clone(&told));
+        task::spawn(task::Queue::Network, "waits", task::OnPanic::StopProcess, async move {
+            assert!(matches!(waits.wait(end, Stage::Durable).await, Err(LogError::Deleted(_))));
+            seen.set(true);
+        });
+        settle().await;
+        let deletes = log.clone();
+        task::spawn(task::Queue::Network, "deletes", task::OnPanic::StopProcess, async move {
+            deletes.delete("x").await.unwrap();
+        });
+        until(|| told.get()).await;
+        stall.release();
+        task::all_ended("deletes").await;
+        assert!(disk.disk().list(Path::new(DIR)).await.is_err());
+        log.remove_dir().await.unwrap();
+        assert!(disk.disk().list(Path::new("/data")).await.unwrap().is_empty());
+    });
+}

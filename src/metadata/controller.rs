@@ -1,0 +1,1136 @@
+//! The controller: an intention and the present image give the records that
+//! carry it out, and the answer to send once they are durable.
+//!
+//! Everything here is a pure function: no I/O, no clock, no state besides the
+//! options. The checks, their order and their words are Kafka's
+//! (`ReplicationControlManager`, `ControllerApis`), because users and tools read
+//! them. Never knows Kafka's error codes; `api/` maps [`Reason`] to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::image::{Config, Image, METADATA_VERSION, PartitionState, ResourceType};
+use super::records::{
+    BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, ConfigRecord, FeatureLevelRecord, MetadataRecord,
+    PartitionChangeRecord, ProducerIdsRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
+};
+use crate::base::{LeaderEpoch, NodeId, Offset, Uuid};
+use crate::config::TopicConfig;
+
+/// Records of one intention: they lie in one batch, which is written whole or not
+/// at all (`QuorumController.MAX_RECORDS_PER_USER_OP`).
+pub const RECORDS_PER_INTENTION_MAX: usize = 10_000;
+
+/// Producer ids given out at once (`ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
+pub const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
+
+/// Longest topic name (`Topic.MAX_NAME_LENGTH`): `NAME-PARTITION` and a suffix
+/// have to fit a file name.
+pub const TOPIC_NAME_MAX: usize = 249;
+
+/// The features this release knows, with the levels it can run at
+/// (`SupportedVersionRange`). Level 30 is `4.3-IV0`, level 7 `3.3-IV3`.
+pub const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[(METADATA_VERSION, 7, 30)];
+
+/// The features a new cluster starts with.
+pub const BOOTSTRAP_FEATURES: &[(&str, i16)] = &[(METADATA_VERSION, 30)];
+
+/// What somebody wants of the metadata. Plain values: an intention may come from
+/// any core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intention {
+    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
+    DeleteTopics { topics: Vec<TopicToDelete> },
+    CreatePartitions { topics: Vec<MorePartitions>, validate_only: bool },
+    AllocateProducerIds { node: NodeId },
+    RegisterBroker(Registration),
+}
+
+/// The answer to an [`Intention`], of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// In the order of the request; a name that came twice is answered once.
+    CreateTopics(Vec<(String, Result<NewTopicAnswer, Refusal>)>),
+    DeleteTopics(Vec<DeletedTopic>),
+    CreatePartitions(Vec<(String, Result<(), Refusal>)>),
+    /// The first id and the count of the block.
+    AllocateProducerIds(Result<ProducerIds, Refusal>),
+    /// The broker's epoch.
+    RegisterBroker(Result<i64, Refusal>),
+}
+
+/// A block of producer ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIds {
+    pub first: i64,
+    pub count: i64,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewTopic {
+    pub name: String,
+    /// −1: the broker's default.
+    pub partitions: i32,
+    /// −1: the broker's default.
+    pub replication_factor: i16,
+    /// Partition number and its replicas; empty: the controller places them.
+    pub assignments: Vec<(i32, Vec<i32>)>,
+    /// A null value is an error of its own.
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+/// A topic that was created, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopicAnswer {
+    pub id: Uuid,
+    pub partitions: i32,
+    pub replication_factor: i16,
+    /// The topic's own options.
+    pub config: Config,
+}
+
+/// A topic to delete, by name or by id: a null name and the zero id say "not given".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicToDelete {
+    pub name: Option<String>,
+    pub id: Uuid,
+}
+
+/// What became of one topic to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedTopic {
+    pub name: Option<String>,
+    pub id: Uuid,
+    pub result: Result<(), Refusal>,
+}
+
+/// A topic to grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MorePartitions {
+    pub name: String,
+    /// Partitions afterwards, in total.
+    pub count: i32,
+    /// Replicas of each new partition; `None`: the controller places them.
+    pub assignments: Option<Vec<Vec<i32>>>,
+}
+
+/// A broker that starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    pub node: NodeId,
+    /// Drawn anew by each process.
+    pub incarnation: Uuid,
+    pub endpoints: Vec<Endpoint>,
+    pub rack: Option<String>,
+    /// The ids of the log directories.
+    pub log_dirs: Vec<Uuid>,
+}
+
+/// Where a broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The listener's name.
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    /// `SecurityProtocol.id`: 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
+    pub security_protocol: i16,
+}
+
+/// Why something was refused, in Kafka's categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    InvalidRequest,
+    InvalidTopic,
+    TopicExists,
+    InvalidConfig,
+    InvalidPartitions,
+    InvalidReplicationFactor,
+    InvalidReplicaAssignment,
+    PolicyViolation,
+    UnknownTopicOrPartition,
+    UnknownTopicId,
+    InvalidRegistration,
+    UnsupportedVersion,
+    Exhausted,
+}
+
+/// A refusal with the words for the client, where Kafka has any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    pub message: Option<String>,
+}
+
+impl Refusal {
+    fn new(reason: Reason, message: impl Into<String>) -> Refusal {
+        Refusal { reason, message: Some(message.into()) }
+    }
+}
+
+/// Records to append, and what to answer when they are durable. Without records
+/// the answer may leave at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub records: Vec<MetadataRecord>,
+    pub answer: Answer,
+}
+
+/// The defaults that creation falls back to.
+#[derive(Clone, Debug)]
+pub struct ControllerOptions {
+    /// `num.partitions`.
+    pub num_partitions: i32,
+    /// `default.replication.factor`.
+    pub default_replication_factor: i16,
+    /// What a topic without options of its own is like.
+    pub topic_defaults: TopicConfig,
+}
+
+/// See the head of this file.
+pub struct Controller {
+    options: ControllerOptions,
+    /// Draws a new topic id.
+    draw: Box<dyn Fn() -> Uuid>,
+}
+
+impl Controller {
+    pub fn new(options: ControllerOptions, draw: impl Fn() -> Uuid + 'static) -> Controller {
+        Controller { options, draw: Box::new(draw) }
+    }
+
+    /// The records that a log without any starts with.
+    pub fn bootstrap_records() -> Vec<MetadataRecord> {
+        let record = |(name, level): &(&str, i16)| {
+            FeatureLevelRecord { name: (*name).to_string(), feature_level: *level, ..Default::default() }.into()
+        };
+        BOOTSTRAP_FEATURES.iter().map(record).collect()
+    }
+
+    /// Plans an intention. `image` holds everything that comes before it in the
+    /// log, `next` is the offset its first record will have.
+    pub fn plan(&self, image: &Image, next: Offset, intention: &Intention) -> Plan {
+        match intention {
+            Intention::CreateTopics { topics, validate_only } => self.create_topics(image, topics, *validate_only),
+            Intention::DeleteTopics { topics } => delete_topics(image, topics),
+            Intention::CreatePartitions { topics, validate_only } => create_partitions(image, topics, *validate_only),
+            Intention::AllocateProducerIds { node } => allocate_producer_ids(image, *node),
+            Intention::RegisterBroker(registration) => register_broker(image, next, registration),
+        }
+    }
+
+    fn create_topics(&self, image: &Image, topics: &[NewTopic], validate_only: bool) -> Plan {
+        let refuse_all = |refusal: Refusal| {
+            let refused = topics.iter().map(|topic| (topic.name.clone(), Err(refusal.clone()))).collect();
+            Plan { records: Vec::new(), answer: Answer::CreateTopics(refused) }
+        };
+        let partitions_of = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
+            (0, -1) => self.options.num_partitions.into(),
+            (0, given) => i64::from(given.max(0)),
+            (assigned, _) => assigned as i64,
+        };
+        if topics.iter().map(partitions_of).sum::<i64>() > RECORDS_PER_INTENTION_MAX as i64 {
+            let words = "Excessively large number of partitions per request.";
+            return refuse_all(Refusal::new(Reason::PolicyViolation, words));
+        }
+        let mut records = Vec::new();
+        let mut answers: Vec<(String, Result<NewTopicAnswer, Refusal>)> = Vec::new();
+        let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
+        for topic in topics.iter().filter(|topic| !twice.contains(topic.name.as_str())) {
+            let answer = match topic.name == METADATA_TOPIC {
+                true => Err(Refusal::new(
+                    Reason::InvalidRequest,
+                    format!("Creation of internal topic {METADATA_TOPIC} is prohibited."),
+                )),
+                false => self.create_topic(image, topic, &mut records),
+            };
+            answers.push((topic.name.clone(), answer));
+        }
+        let twice = twice
+            .into_iter()
+            .map(|name| (name.to_string(), Err(Refusal::new(Reason::InvalidRequest, "Duplicate topic name."))));
+        answers.extend(twice);
+        if records.len() > RECORDS_PER_INTENTION_MAX {
+            return refuse_all(too_large());
+        }
+        if validate_only {
+            records.clear();
+        }
+        Plan { records, answer: Answer::CreateTopics(answers) }
+    }
+
+    fn create_topic(
+        &self,
+        image: &Image,
+        topic: &NewTopic,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<NewTopicAnswer, Refusal> {
+        let name = &topic.name;
+        if image.topic(name).is_some() {
+            return Err(Refusal::new(Reason::TopicExists, format!("Topic '{name}' already exists.")));
+        }
+        validate_topic_name(name)?;
+        if let Some(existing) = image.topic_colliding_with(name) {
+            let words = format!("Topic '{name}' collides with existing topic: {existing}");
+            return Err(Refusal::new(Reason::InvalidTopic, words));
+        }
+        let config = self.topic_config(topic)?;
+        let partitions = self.place_topic(image, topic)?;
+
+        let id = (self.draw)();
+        let answer = NewTopicAnswer {
+            id,
+            partitions: partitions.len() as i32,
+            replication_factor: partitions[0].replicas.len() as i16,
+            config: config.clone(),
+        };
+        // Kafka's order: topic, options, partitions.
+        records.push(TopicRecord { name: name.clone(), topic_id: id, ..Default::default() }.into());
+        records.extend(config.into_iter().map(|(option, value)| {
+            MetadataRecord::from(ConfigRecord {
+                resource_type: ResourceType::TOPIC.0,
+                resource_name: name.clone(),
+                name: option,
+                value: Some(value),
+                ..Default::default()
+            })
+        }));
+        let numbered = (0..).zip(&partitions);
+        records.extend(numbered.map(|(number, state)| MetadataRecord::from(state.to_record(id, number))));
+        Ok(answer)
+    }
+
+    fn topic_config(&self, topic: &NewTopic) -> Result<Config, Refusal> {
+        let nulls: Vec<&str> =
+            topic.configs.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.as_str()).collect();
+        if !nulls.is_empty() {
+            let words = format!("Null value not supported for topic configs: {}", nulls.join(","));
+            return Err(Refusal::new(Reason::InvalidConfig, words));
+        }
+        let given = |(name, value): &(String, Option<String>)| Some((name.clone(), value.clone()?));
+        let config: Config = topic.configs.iter().filter_map(given).collect();
+        TopicConfig::with_overrides(&self.options.topic_defaults, &config)
+            .map_err(|error| Refusal::new(Reason::InvalidConfig, error.to_string()))?;
+        Ok(config)
+    }
+
+    fn place_topic(&self, image: &Image, topic: &NewTopic) -> Result<Vec<PartitionState>, Refusal> {
+        if !topic.assignments.is_empty() {
+            return place_by_hand(image, topic);
+        }
+        if topic.replication_factor < -1 || topic.replication_factor == 0 {
+            let words = "Replication factor must be larger than 0, or -1 to use the default value.";
+            return Err(Refusal::new(Reason::InvalidReplicationFactor, words));
+        }
+        if topic.partitions < -1 || topic.partitions == 0 {
+            let words = "Number of partitions was set to an invalid non-positive value.";
+            return Err(Refusal::new(Reason::InvalidPartitions, words));
+        }
+        let count = if topic.partitions == -1 { self.options.num_partitions } else { topic.partitions };
+        let factor = match topic.replication_factor {
+            -1 => self.options.default_replication_factor,
+            factor => factor,
+        };
+        place(image, 0, count, factor)
+    }
+}
+
+/// `Topic.CLUSTER_METADATA_TOPIC_NAME`.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+
+fn too_large() -> Refusal {
+    Refusal::new(Reason::PolicyViolation, "Unable to perform excessively large batch operation.")
+}
+
+/// The names that come more than once.
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+/// Checks the name of a topic to create (`Topic.validate`).
+///
+/// # Errors
+/// Kafka's words on what is wrong with it.
+pub fn validate_topic_name(name: &str) -> Result<(), Refusal> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let wrong = match name {
+        "" => "the empty string is not allowed".to_string(),
+        "." => "'.' is not allowed".to_string(),
+        ".." => "'..' is not allowed".to_string(),
+        _ if name.encode_utf16().count() > TOPIC_NAME_MAX => {
+            format!("the length of '{name}' is longer than the max allowed length {TOPIC_NAME_MAX}")
+        }
+        _ if !name.chars().all(legal) => {
+            format!("'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'")
+        }
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(Reason::InvalidTopic, format!("Topic name is invalid: {wrong}")))
+}
+
+fn is_active(broker: &RegisterBrokerRecord) -> bool {
+    !broker.fenced && !broker.in_controlled_shutdown
+}
+
+/// The state of a partition at its creation. The replicas that are up make the
+/// ISR, the first of them leads; there is at least one.
+fn new_partition(image: &Image, replicas: &[i32], isr: Vec<i32>) -> PartitionState {
+    // The only directory of a broker, or `DirectoryId.UNASSIGNED` for the broker to choose.
+    let directory = |replica: &i32| match image.broker(NodeId(*replica)).map(|broker| &broker.log_dirs[..]) {
+        Some([only]) => *only,
+        _ => Uuid(1u128.to_be_bytes()),
+    };
+    PartitionState {
+        replicas: replicas.to_vec(),
+        directories: replicas.iter().map(directory).collect(),
+        leader: Some(NodeId(isr[0])),
+        isr,
+        removing_replicas: Vec::new(),
+        adding_replicas: Vec::new(),
+        eligible_leader_replicas: Vec::new(),
+        last_known_leaders: Vec::new(),
+        leader_recovery_state: 0,
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: 0,
+    }
+}
+
+fn active_of(image: &Image, replicas: &[i32]) -> Vec<i32> {
+    let active = |replica: &i32| image.broker(NodeId(*replica)).is_some_and(is_active);
+    replicas.iter().copied().filter(active).collect()
+}
+
+/// Places `count` partitions, the first of which is number `from`, on as many
+/// hosts as they need replicas, in turn.
+fn place(image: &Image, from: usize, count: i32, factor: i16) -> Result<Vec<PartitionState>, Refusal> {
+    let refuse = |why: String| {
+        let words = format!("Unable to replicate the partition {factor} time(s): {why}");
+        Err(Refusal::new(Reason::InvalidReplicationFactor, words))
+    };
+    let (mut active, mut fenced) = (Vec::new(), Vec::new());
+    for broker in image.brokers() {
+        if is_active(broker) { &mut active } else { &mut fenced }.push(broker.broker_id);
+    }
+    let registered = active.len() + fenced.len();
+    if active.is_empty() {
+        return refuse("All brokers are currently fenced.".to_string());
+    }
+    if factor as usize > registered {
+        return refuse(format!(
+            "The target replication factor of {factor} cannot be reached because only {registered} broker(s) are \
+             registered or some brokers have all their log directories cordoned."
+        ));
+    }
+    if count as usize > RECORDS_PER_INTENTION_MAX {
+        return Err(too_large());
+    }
+    let partition = |number: usize| {
+        // Those that are up first, from another one for each partition.
+        let turn = |brokers: &[i32]| {
+            let start = if brokers.is_empty() { 0 } else { (from + number) % brokers.len() };
+            [&brokers[start..], &brokers[..start]].concat()
+        };
+        let replicas = &[turn(&active), turn(&fenced)].concat()[..factor as usize];
+        new_partition(image, replicas, active_of(image, replicas))
+    };
+    Ok((0..count as usize).map(partition).collect())
+}
+
+/// `validateManualPartitionAssignment`.
+fn validate_assignment(image: &Image, replicas: &[i32], factor: Option<usize>) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::new(Reason::InvalidReplicaAssignment, why));
+    if replicas.is_empty() {
+        return refuse("The manual partition assignment includes an empty replica list.".to_string());
+    }
+    let mut sorted = replicas.to_vec();
+    sorted.sort_unstable();
+    for (i, broker) in sorted.iter().enumerate() {
+        if image.broker(NodeId(*broker)).is_none() {
+            return refuse(format!(
+                "The manual partition assignment includes broker {broker}, but no such broker is registered."
+            ));
+        }
+        if i > 0 && sorted[i - 1] == *broker {
+            return refuse(format!("The manual partition assignment includes the broker {broker} more than once."));
+        }
+    }
+    match factor {
+        Some(factor) if factor != replicas.len() => refuse(format!(
+            "The manual partition assignment includes a partition with {} replica(s), but this is not consistent with \
+             previous partitions, which have {factor} replica(s).",
+            replicas.len()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn assigned_partition(image: &Image, number: i32, replicas: &[i32]) -> Result<PartitionState, Refusal> {
+    let isr = active_of(image, replicas);
+    if isr.is_empty() {
+        let words = format!(
+            "All brokers specified in the manual partition assignment for partition {number} are fenced or in \
+             controlled shutdown."
+        );
+        return Err(Refusal::new(Reason::InvalidReplicaAssignment, words));
+    }
+    Ok(new_partition(image, replicas, isr))
+}
+
+fn place_by_hand(image: &Image, topic: &NewTopic) -> Result<Vec<PartitionState>, Refusal> {
+    let clash = |what: &str| {
+        let words = format!("A manual partition assignment was specified, but {what} was not set to -1.");
+        Err(Refusal::new(Reason::InvalidRequest, words))
+    };
+    if topic.replication_factor != -1 {
+        return clash("replication factor");
+    }
+    if topic.partitions != -1 {
+        return clash("numPartitions");
+    }
+    let mut states = BTreeMap::new();
+    let mut factor = None;
+    for (number, replicas) in &topic.assignments {
+        if states.contains_key(number) {
+            let words = format!("Found multiple manual partition assignments for partition {number}");
+            return Err(Refusal::new(Reason::InvalidReplicaAssignment, words));
+        }
+        validate_assignment(image, replicas, factor)?;
+        factor = Some(replicas.len());
+        states.insert(*number, assigned_partition(image, *number, replicas)?);
+    }
+    if !states.keys().copied().eq(0..states.len() as i32) {
+        let words = "partitions should be a consecutive 0-based integer sequence";
+        return Err(Refusal::new(Reason::InvalidReplicaAssignment, words));
+    }
+    Ok(states.into_values().collect())
+}
+
+fn delete_topics(image: &Image, topics: &[TopicToDelete]) -> Plan {
+    let refusal = |reason: Reason, words: &str| Err(Refusal::new(reason, words));
+    let mut answers = Vec::new();
+    let mut answer = |name: Option<&str>, id: Uuid, result: Result<(), Refusal>| {
+        answers.push(DeletedTopic { name: name.map(str::to_string), id, result });
+    };
+    let by_name = |topic: &TopicToDelete| topic.name.is_some() && topic.id.is_zero();
+    let by_id = |topic: &TopicToDelete| topic.name.is_none() && !topic.id.is_zero();
+
+    // 1. What the request says of itself.
+    let names: Vec<&str> = topics.iter().filter(|t| by_name(t)).filter_map(|t| t.name.as_deref()).collect();
+    let ids: Vec<Uuid> = topics.iter().filter(|t| by_id(t)).map(|t| t.id).collect();
+    for topic in topics.iter().filter(|topic| !by_name(topic) && !by_id(topic)) {
+        let words = match &topic.name {
+            None => "Neither topic name nor id were specified.",
+            Some(_) => "You may not specify both topic name and topic id.",
+        };
+        answer(topic.name.as_deref(), topic.id, refusal(Reason::InvalidRequest, words));
+    }
+    let mut seen = BTreeSet::new();
+    let ids_twice: BTreeSet<Uuid> = ids.iter().copied().filter(|id| !seen.insert(*id)).collect();
+    let names_twice = repeated(names.iter().copied());
+    for name in &names_twice {
+        answer(Some(name), Uuid::ZERO, refusal(Reason::InvalidRequest, "Duplicate topic name."));
+    }
+    for id in &ids_twice {
+        answer(None, *id, refusal(Reason::InvalidRequest, "Duplicate topic id."));
+    }
+
+    // 2. What exists: by id, then by name.
+    let mut found: BTreeMap<Uuid, String> = BTreeMap::new();
+    for id in ids.iter().filter(|id| !ids_twice.contains(id)) {
+        match image.topic_by_id(*id) {
+            Some(topic) => drop(found.insert(*id, topic.name.to_string())),
+            None => answer(None, *id, refusal(Reason::UnknownTopicId, "This server does not host this topic ID.")),
+        }
+    }
+    for name in names.iter().filter(|name| !names_twice.contains(*name)) {
+        let Some(topic) = image.topic(name) else {
+            let words = "This server does not host this topic-partition.";
+            answer(Some(name), Uuid::ZERO, refusal(Reason::UnknownTopicOrPartition, words));
+            continue;
+        };
+        if ids_twice.contains(&topic.id) || found.insert(topic.id, topic.name.to_string()).is_some() {
+            found.remove(&topic.id);
+            let words = "The provided topic name maps to an ID that was already supplied.";
+            answer(Some(name), topic.id, refusal(Reason::InvalidRequest, words));
+        }
+    }
+
+    let mut records = Vec::new();
+    let too_many = found.len() > RECORDS_PER_INTENTION_MAX;
+    for (id, name) in found {
+        if !too_many {
+            records.push(RemoveTopicRecord { topic_id: id, ..Default::default() }.into());
+        }
+        answer(Some(&name), id, if too_many { Err(too_large()) } else { Ok(()) });
+    }
+    Plan { records, answer: Answer::DeleteTopics(answers) }
+}
+
+fn create_partitions(image: &Image, topics: &[MorePartitions], validate_only: bool) -> Plan {
+    let mut records = Vec::new();
+    let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
+    let mut answers: Vec<(String, Result<(), Refusal>)> = Vec::new();
+    for name in &twice {
+        answers.push((name.to_string(), Err(Refusal::new(Reason::InvalidRequest, "Duplicate topic name."))));
+    }
+    for topic in topics.iter().filter(|topic| !twice.contains(topic.name.as_str())) {
+        let grown = grow_topic(image, topic);
+        answers.push((topic.name.clone(), grown.map(|new| records.extend(new))));
+    }
+    if records.len() > RECORDS_PER_INTENTION_MAX {
+        let refused = topics.iter().map(|topic| (topic.name.clone(), Err(too_large()))).collect();
+        return Plan { records: Vec::new(), answer: Answer::CreatePartitions(refused) };
+    }
+    if validate_only {
+        records.clear();
+    }
+    Plan { records, answer: Answer::CreatePartitions(answers) }
+}
+
+fn grow_topic(image: &Image, more: &MorePartitions) -> Result<Vec<MetadataRecord>, Refusal> {
+    let unknown = Refusal { reason: Reason::UnknownTopicOrPartition, message: None };
+    let topic = image.topic(&more.name).ok_or(unknown)?;
+    let now = topic.partitions.len();
+    let added = i64::from(more.count) - now as i64;
+    if added == 0 {
+        return Err(Refusal::new(Reason::InvalidPartitions, format!("Topic already has {now} partition(s).")));
+    }
+    if added < 0 {
+        let words = format!(
+            "The topic {} currently has {now} partition(s); {} would not be an increase.",
+            more.name, more.count
+        );
+        return Err(Refusal::new(Reason::InvalidPartitions, words));
+    }
+    let factor = topic.partitions.values().next().map_or(1, |state| state.replicas.len());
+    let states = match &more.assignments {
+        None => place(image, now, added as i32, factor as i16)?,
+        Some(assignments) if assignments.len() as i64 != added => {
+            let words = format!(
+                "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
+                assignments.len()
+            );
+            return Err(Refusal::new(Reason::InvalidReplicaAssignment, words));
+        }
+        Some(assignments) => {
+            let mut states = Vec::new();
+            for (i, replicas) in assignments.iter().enumerate() {
+                validate_assignment(image, replicas, Some(factor))?;
+                states.push(assigned_partition(image, (now + i) as i32, replicas)?);
+            }
+            states
+        }
+    };
+    let numbered = (now as i32..).zip(states);
+    Ok(numbered.map(|(number, state)| state.to_record(topic.id, number).into()).collect())
+}
+
+fn allocate_producer_ids(image: &Image, node: NodeId) -> Plan {
+    let first = image.next_producer_id();
+    let Some(next) = first.checked_add(PRODUCER_IDS_PER_BLOCK) else {
+        let words = "Exhausted all producerIds as the next block's end producerId has exceeded the int64 type limit";
+        let refused = Err(Refusal::new(Reason::Exhausted, words));
+        return Plan { records: Vec::new(), answer: Answer::AllocateProducerIds(refused) };
+    };
+    let record = ProducerIdsRecord {
+        broker_id: node.0,
+        broker_epoch: image.broker(node).map_or(-1, |broker| broker.broker_epoch),
+        next_producer_id: next,
+        ..Default::default()
+    };
+    let ids = ProducerIds { first, count: PRODUCER_IDS_PER_BLOCK };
+    Plan { records: vec![record.into()], answer: Answer::AllocateProducerIds(Ok(ids)) }
+}
+
+/// Registers a process that starts as the only one of its cluster: registration,
+/// unfencing, and a new leader epoch for each partition it leads. The new epoch
+/// is what lets a consumer notice that a crash has cut off records it saw.
+fn register_broker(image: &Image, next: Offset, registration: &Registration) -> Plan {
+    let refuse = |reason: Reason, words: String| Plan {
+        records: Vec::new(),
+        answer: Answer::RegisterBroker(Err(Refusal::new(reason, words))),
+    };
+    let node = registration.node;
+    if registration.log_dirs.is_empty() {
+        return refuse(Reason::InvalidRegistration, "No directories specified in request".to_string());
+    }
+    if registration.log_dirs.iter().any(|id| id.is_reserved()) {
+        return refuse(Reason::InvalidRegistration, "Reserved directory ID in request".to_string());
+    }
+    for (name, level) in image.features() {
+        let supported = SUPPORTED_FEATURES.iter().find(|(feature, ..)| *feature == name);
+        let (min, max) = supported.map_or((0, 0), |(_, min, max)| (*min, *max));
+        if !(min..=max).contains(&level) {
+            let words = format!(
+                "Unable to register because the broker does not support finalized version {level} of {name}. The \
+                 broker wants a version between {min} and {max}, inclusive."
+            );
+            return refuse(Reason::UnsupportedVersion, words);
+        }
+    }
+    // A broker's epoch is the offset of its registration.
+    let epoch = next.0;
+    let end_points = registration.endpoints.iter().map(|endpoint| BrokerEndpoint {
+        name: endpoint.name.clone(),
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        security_protocol: endpoint.security_protocol,
+        ..Default::default()
+    });
+    let features = SUPPORTED_FEATURES.iter().map(|(name, min, max)| BrokerFeature {
+        name: (*name).to_string(),
+        min_supported_version: *min,
+        max_supported_version: *max,
+        ..Default::default()
+    });
+    let registered = RegisterBrokerRecord {
+        broker_id: node.0,
+        incarnation_id: registration.incarnation,
+        broker_epoch: epoch,
+        end_points: end_points.collect(),
+        features: features.collect(),
+        rack: registration.rack.clone(),
+        log_dirs: registration.log_dirs.clone(),
+        ..Default::default()
+    };
+    let unfenced =
+        BrokerRegistrationChangeRecord { broker_id: node.0, broker_epoch: epoch, fenced: -1, ..Default::default() };
+    let mut records = vec![registered.into(), unfenced.into()];
+    for topic in image.topics() {
+        for (number, state) in &topic.partitions {
+            records.extend(lead_again(topic.id, *number, state, node).map(MetadataRecord::from));
+        }
+    }
+    Plan { records, answer: Answer::RegisterBroker(Ok(epoch)) }
+}
+
+/// The change by which a node that starts leads a partition, if it may: it led,
+/// or nobody does and it is known to hold every acknowledged record.
+fn lead_again(
+    topic_id: Uuid,
+    partition_id: i32,
+    state: &PartitionState,
+    node: NodeId,
+) -> Option<PartitionChangeRecord> {
+    let in_sync = state.isr.contains(&node.0);
+    let eligible = in_sync || state.eligible_leader_replicas.contains(&node.0);
+    if state.leader != Some(node) && !(state.leader.is_none() && eligible) {
+        return None;
+    }
+    Some(PartitionChangeRecord {
+        partition_id,
+        topic_id,
+        leader: node.0,
+        isr: (!in_sync).then(|| vec![node.0]),
+        eligible_leader_replicas: (!state.eligible_leader_replicas.is_empty()).then(Vec::new),
+        last_known_elr: (!state.last_known_leaders.is_empty()).then(Vec::new),
+        ..Default::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::Replay;
+    use super::super::records::{NoOpRecord, PartitionRecord};
+    use super::*;
+
+    /// A cluster of nodes 1.. that are all up, at offset 100, with the records applied.
+    fn cluster(nodes: i32, records: &[MetadataRecord]) -> Image {
+        let mut replay = Replay::default();
+        let mut all = Controller::bootstrap_records();
+        for node in 1..=nodes {
+            all.push(
+                RegisterBrokerRecord {
+                    broker_id: node,
+                    broker_epoch: 7,
+                    fenced: false,
+                    log_dirs: vec![Uuid([node as u8; 16])],
+                    ..Default::default()
+                }
+                .into(),
+            );
+        }
+        all.extend_from_slice(records);
+        replay.apply(&all, Offset(100), LeaderEpoch(1)).unwrap();
+        replay.image().clone()
+    }
+
+    fn controller() -> Controller {
+        let next = std::cell::Cell::new(10u8);
+        let options = ControllerOptions {
+            num_partitions: 3,
+            default_replication_factor: 1,
+            topic_defaults: TopicConfig::default(),
+        };
+        Controller::new(options, move || Uuid([next.replace(next.get() + 1); 16]))
+    }
+
+    fn plan(image: &Image, intention: Intention) -> Plan {
+        let plan = controller().plan(image, Offset(100), &intention);
+        // Whatever is planned can be written and replayed.
+        let mut replay = Replay::from_image(image.clone());
+        replay.apply(&plan.records, Offset(200), LeaderEpoch(1)).unwrap();
+        for record in &plan.records {
+            record.encode(record.version_at(30)).unwrap();
+            if let MetadataRecord::Topic(_) | MetadataRecord::Config(_) = record {
+                record.encode(record.version_at(7)).unwrap();
+            }
+        }
+        plan
+    }
+
+    fn after(image: &Image, plan: &Plan) -> Image {
+        let mut replay = Replay::from_image(image.clone());
+        replay.apply(&plan.records, Offset(200), LeaderEpoch(1)).unwrap();
+        replay.image().clone()
+    }
+
+    fn topic(name: &str, partitions: i32, replication_factor: i16) -> NewTopic {
+        NewTopic { name: name.to_string(), partitions, replication_factor, ..Default::default() }
+    }
+
+    fn assigned(name: &str, assignments: &[(i32, &[i32])]) -> NewTopic {
+        let assignments = assignments.iter().map(|(number, nodes)| (*number, nodes.to_vec())).collect();
+        NewTopic { assignments, ..topic(name, -1, -1) }
+    }
+
+    fn with_options(mut topic: NewTopic, options: &[(&str, Option<&str>)]) -> NewTopic {
+        topic.configs = options.iter().map(|(name, value)| (name.to_string(), value.map(str::to_string))).collect();
+        topic
+    }
+
+    /// Partitions and replication factor of what was created.
+    type Created = Result<(i32, i16), (Reason, String)>;
+
+    fn create(image: &Image, topics: &[NewTopic]) -> (Plan, Vec<(String, Created)>) {
+        let plan = plan(image, Intention::CreateTopics { topics: topics.to_vec(), validate_only: false });
+        let Answer::CreateTopics(answers) = plan.answer.clone() else { unreachable!() };
+        let short = |result: Result<NewTopicAnswer, Refusal>| match result {
+            Ok(topic) => Ok((topic.partitions, topic.replication_factor)),
+            Err(refusal) => Err((refusal.reason, refusal.message.unwrap())),
+        };
+        (plan, answers.into_iter().map(|(name, result)| (name, short(result))).collect())
+    }
+
+    /// One topic, refused with Kafka 4.3.1's own words.
+    #[track_caller]
+    fn refused(image: &Image, topic: NewTopic, reason: Reason, words: &str) {
+        let (plan, answers) = create(image, std::slice::from_ref(&topic));
+        assert_eq!(answers, [(topic.name.clone(), Err((reason, words.to_string())))]);
+        assert_eq!(plan.records, []);
+    }
+
+    #[test]
+    fn a_topic_becomes_topic_options_and_partitions_in_this_order() {
+        let image = cluster(1, &[]);
+        let orders = with_options(topic("orders", 2, 1), &[("retention.ms", Some("5000"))]);
+        let (plan, answers) = create(&image, &[orders]);
+        assert_eq!(answers, [("orders".to_string(), Ok((2, 1)))]);
+        let names: Vec<_> = plan.records.iter().map(MetadataRecord::name).collect();
+        assert_eq!(names, ["TopicRecord", "ConfigRecord", "PartitionRecord", "PartitionRecord"]);
+        let MetadataRecord::Partition(record) = &plan.records[3] else { unreachable!() };
+        let expected = PartitionRecord {
+            partition_id: 1,
+            topic_id: Uuid([10; 16]),
+            replicas: vec![1],
+            isr: vec![1],
+            leader: 1,
+            leader_epoch: 0,
+            partition_epoch: 0,
+            directories: vec![Uuid([1; 16])],
+            ..Default::default()
+        };
+        assert_eq!(*record, expected);
+        let image = after(&image, &plan);
+        assert_eq!(image.topic_config("orders").get("retention.ms").unwrap(), "5000");
+    }
+
+    #[test]
+    fn defaults_apply_where_minus_one_is_given() {
+        let (_, answers) = create(&cluster(1, &[]), &[topic("a", -1, -1), topic("b", -1, 1), topic("c", 1, -1)]);
+        let results: Vec<_> = answers.into_iter().map(|(_, result)| result.unwrap()).collect();
+        assert_eq!(results, [(3, 1), (3, 1), (1, 1)]);
+    }
+
+    // The words of each refusal were taken from a running Kafka 4.3.1.
+    #[test]
+    fn topics_are_refused_in_kafkas_order_and_words() {
+        let there = [TopicRecord { name: "a.b".to_string(), topic_id: Uuid([5; 16]), ..Default::default() }.into()];
+        let image = cluster(1, &there);
+        use Reason::*;
+        refused(&image, topic("a.b", 0, 1), TopicExists, "Topic 'a.b' already exists.");
+        refused(&image, topic("a_b", 0, 1), InvalidTopic, "Topic 'a_b' collides with existing topic: a.b");
+        let words = "Topic name is invalid: ";
+        refused(&image, topic("", 1, 1), InvalidTopic, &format!("{words}the empty string is not allowed"));
+        refused(&image, topic(".", 1, 1), InvalidTopic, &format!("{words}'.' is not allowed"));
+        refused(&image, topic("..", 1, 1), InvalidTopic, &format!("{words}'..' is not allowed"));
+        let long = "x".repeat(250);
+        let too_long = format!("{words}the length of '{long}' is longer than the max allowed length 249");
+        refused(&image, topic(&long, 1, 1), InvalidTopic, &too_long);
+        for name in ["b d", "ü", "a/b"] {
+            let why = format!(
+                "{words}'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+            );
+            refused(&image, topic(name, 1, 1), InvalidTopic, &why);
+        }
+        let words = "Creation of internal topic __cluster_metadata is prohibited.";
+        refused(&image, topic("__cluster_metadata", 1, 1), InvalidRequest, words);
+
+        let rf0 = "Replication factor must be larger than 0, or -1 to use the default value.";
+        refused(&image, topic("c", 1, 0), InvalidReplicationFactor, rf0);
+        refused(&image, topic("c", 1, -2), InvalidReplicationFactor, rf0);
+        refused(&image, topic("c", 0, 0), InvalidReplicationFactor, rf0);
+        let rf2 = "Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot be reached \
+                   because only 1 broker(s) are registered or some brokers have all their log directories cordoned.";
+        refused(&image, topic("c", 1, 2), InvalidReplicationFactor, rf2);
+        let p0 = "Number of partitions was set to an invalid non-positive value.";
+        refused(&image, topic("c", 0, 2), InvalidPartitions, p0);
+        refused(&image, topic("c", -2, 1), InvalidPartitions, p0);
+
+        let options = |options: &[(&str, Option<&str>)]| with_options(topic("c", 0, 1), options);
+        let words = "Null value not supported for topic configs: retention.ms,segment.ms";
+        refused(
+            &image,
+            options(&[("retention.ms", None), ("x", Some("")), ("segment.ms", None)]),
+            InvalidConfig,
+            words,
+        );
+        refused(&image, options(&[("foo", Some("1"))]), InvalidConfig, "Unknown topic config name: foo");
+        let words = "Invalid value abc for configuration retention.ms: Not a number of type LONG";
+        refused(&image, options(&[("retention.ms", Some("abc"))]), InvalidConfig, words);
+
+        let words = "Excessively large number of partitions per request.";
+        refused(&image, topic("c", 10_001, 1), PolicyViolation, words);
+        refused(&image, topic("c", i32::MAX, 1), PolicyViolation, words);
+        refused(&image, topic("c", 10_000, 1), PolicyViolation, "Unable to perform excessively large batch operation.");
+        let fenced = cluster(0, &[RegisterBrokerRecord { broker_id: 1, ..Default::default() }.into()]);
+        let words = "Unable to replicate the partition 1 time(s): All brokers are currently fenced.";
+        refused(&fenced, topic("c", 1, 1), InvalidReplicationFactor, words);
+    }
+
+    #[test]
+    fn assignments_by_hand_are_judged_as_kafka_does() {
+        let image = cluster(1, &[]);
+        use Reason::*;
+        let with =
+            |partitions, factor| NewTopic { partitions, replication_factor: factor, ..assigned("m", &[(0, &[1])]) };
+        let clash = |what: &str| format!("A manual partition assignment was specified, but {what} was not set to -1.");
+        refused(&image, with(-1, 1), InvalidRequest, &clash("replication factor"));
+        refused(&image, with(1, 1), InvalidRequest, &clash("replication factor"));
+        refused(&image, with(1, -1), InvalidRequest, &clash("numPartitions"));
+        let check = |assignments: &[(i32, &[i32])], words: &str| {
+            refused(&image, assigned("m", assignments), InvalidReplicaAssignment, words);
+        };
+        check(&[(0, &[1]), (0, &[1])], "Found multiple manual partition assignments for partition 0");
+        check(&[(0, &[1]), (2, &[1])], "partitions should be a consecutive 0-based integer sequence");
+        check(&[(-1, &[1])], "partitions should be a consecutive 0-based integer sequence");
+        check(&[(0, &[])], "The manual partition assignment includes an empty replica list.");
+        let words = "The manual partition assignment includes broker 7, but no such broker is registered.";
+        check(&[(0, &[7])], words);
+        check(&[(0, &[1, 1])], "The manual partition assignment includes the broker 1 more than once.");
+
+        let (_, answers) = create(&image, &[assigned("m", &[(1, &[1]), (0, &[1])])]);
+        assert_eq!(answers[0].1, Ok((2, 1)));
+        let two = cluster(2, &[]);
+        let words = "The manual partition assignment includes a partition with 1 replica(s), but this is not consistent \
+                     with previous partitions, which have 2 replica(s).";
+        refused(&two, assigned("m", &[(0, &[1, 2]), (1, &[1])]), InvalidReplicaAssignment, words);
+        let (plan, _) = create(&two, &[assigned("m", &[(0, &[2, 1])])]);
+        let state = after(&two, &plan).topic("m").unwrap().partitions[&0].clone();
+        assert_eq!((state.leader, &state.isr[..], state.directories[0]), (Some(NodeId(2)), &[2, 1][..], Uuid([2; 16])));
+    }
+
+    #[test]
+    fn one_bad_topic_does_not_fail_the_rest() {
+        let image = cluster(1, &[]);
+        let topics = [
+            topic("d", 1, 1),
+            topic("ok", 1, 1),
+            topic("d", 1, 1),
+            topic("bad!", 1, 1),
+            topic("q.b", 1, 1),
+            topic("q_b", 1, 1),
+        ];
+        let (plan, answers) = create(&image, &topics);
+        let short: Vec<_> = answers.iter().map(|(name, result)| (&name[..], result.is_ok())).collect();
+        // Names that collide only with each other pass, as they do in Kafka.
+        assert_eq!(short, [("ok", true), ("bad!", false), ("q.b", true), ("q_b", true), ("d", false)]);
+        assert_eq!(after(&image, &plan).topics().len(), 3);
+        let topics = topics.to_vec();
+        let only = Controller::plan(
+            &controller(),
+            &image,
+            Offset(1),
+            &Intention::CreateTopics { topics, validate_only: true },
+        );
+        assert_eq!((only.records.len(), only.answer), (0, plan.answer));
+    }
+
+    #[test]
+    fn partitions_are_spread_over_hosts_and_replicas_never_share_one() {
+        let image = cluster(3, &[]);
+        let (plan, _) = create(&image, &[topic("t", 6, 2)]);
+        let topic = after(&image, &plan).topic("t").unwrap().clone();
+        for node in 1..=3 {
+            assert_eq!(topic.partitions.values().filter(|state| state.leader == Some(NodeId(node))).count(), 2);
+        }
+        assert!(topic.partitions.values().all(|state| state.replicas[0] != state.replicas[1]));
+    }
+
+    fn grow(
+        image: &Image,
+        name: &str,
+        count: i32,
+        assignments: Option<&[&[i32]]>,
+    ) -> (Plan, Result<(), (Reason, Option<String>)>) {
+        let assignments = assignments.map(|list| list.iter().map(|nodes| nodes.to_vec()).collect());
+        let topics = vec![MorePartitions { name: name.to_string(), count, assignments }];
+        let plan = plan(image, Intention::CreatePartitions { topics, validate_only: false });
+        let Answer::CreatePartitions(mut answers) = plan.answer.clone() else { unreachable!() };
+        (plan, answers.remove(0).1.map_err(|refusal| (refusal.reason, refusal.message)))
+    }
+
+    #[test]
+    fn topics_only_grow() {
+        let image = cluster(1, &[]);
+        let image = after(&image, &create(&image, &[topic("t", 3, 1)]).0);
+        use Reason::*;
+        let check = |count, assignments: Option<&[&[i32]]>, reason, words: &str| {
+            let (plan, result) = grow(&image, "t", count, assignments);
+            assert_eq!((result, plan.records.len()), (Err((reason, Some(words.to_string()))), 0));
+        };
+        check(3, None, InvalidPartitions, "Topic already has 3 partition(s).");
+        check(1, None, InvalidPartitions, "The topic t currently has 3 partition(s); 1 would not be an increase.");
+        check(-1, None, InvalidPartitions, "The topic t currently has 3 partition(s); -1 would not be an increase.");
+        let words = "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.";
+        check(5, Some(&[&[1]]), InvalidReplicaAssignment, words);
+        let words = "The manual partition assignment includes broker 9, but no such broker is registered.";
+        check(4, Some(&[&[9]]), InvalidReplicaAssignment, words);
+        let words = "The manual partition assignment includes an empty replica list.";
+        check(4, Some(&[&[]]), InvalidReplicaAssignment, words);
+        check(i32::MAX, None, PolicyViolation, "Unable to perform excessively large batch operation.");
+        assert_eq!(grow(&image, "none", 4, None).1, Err((UnknownTopicOrPartition, None)));
+
+        let (plan, result) = grow(&image, "t", 5, None);
+        assert_eq!((result, plan.records.len()), (Ok(()), 2));
+        let grown = after(&image, &plan);
+        assert_eq!(grown.topic("t").unwrap().partitions.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(grow(&image, "t", 4, Some(&[&[1]])).1, Ok(()));
+    }
+
+    #[test]
+    fn topics_are_deleted_by_name_or_id() {
+        let image = cluster(1, &[]);
+        let image = after(&image, &create(&image, &[topic("a", 1, 1), topic("b", 1, 1)]).0);
+        let (a, b, none) = (image.topic("a").unwrap().id, image.topic("b").unwrap().id, Uuid([77; 16]));
+        let named = |name: &str| TopicToDelete { name: Some(name.to_string()), id: Uuid::ZERO };
+        let with_id = |id| TopicToDelete { name: None, id };
+        let check = |topics: &[TopicToDelete], expected: &[(Option<&str>, Uuid, Result<(), &str>)]| {
+            let plan = plan(&image, Intention::DeleteTopics { topics: topics.to_vec() });
+            let Answer::DeleteTopics(answers) = &plan.answer else { unreachable!() };
+            let short = |topic: &DeletedTopic| {
+                (topic.name.clone(), topic.id, topic.result.clone().map_err(|refusal| refusal.message.unwrap()))
+            };
+            let got: Vec<_> = answers.iter().map(short).collect();
+            let own = |(name, id, result): &(Option<&str>, Uuid, Result<(), &str>)| {
+                (name.map(str::to_string), *id, result.map_err(str::to_string))
+            };
+            assert_eq!(got, expected.iter().map(own).collect::<Vec<_>>());
+            let deleted = expected.iter().filter(|(.., result)| result.is_ok()).count();
+            assert_eq!(after(&image, &plan).topics().len(), 2 - deleted);
+        };
+        check(&[named("a"), with_id(b)], &[(Some("a"), a, Ok(())), (Some("b"), b, Ok(()))]);
+        check(&[named("z")], &[(Some("z"), Uuid::ZERO, Err("This server does not host this topic-partition."))]);
+        check(&[with_id(none)], &[(None, none, Err("This server does not host this topic ID."))]);
+        check(&[with_id(Uuid::ZERO)], &[(None, Uuid::ZERO, Err("Neither topic name nor id were specified."))]);
+        let both = TopicToDelete { name: Some("a".to_string()), id: a };
+        check(&[both], &[(Some("a"), a, Err("You may not specify both topic name and topic id."))]);
+        check(&[named("a"), named("a")], &[(Some("a"), Uuid::ZERO, Err("Duplicate topic name."))]);
+        check(&[with_id(a), with_id(a)], &[(None, a, Err("Duplicate topic id."))]);
+        let words = "The provided topic name maps to an ID that was already supplied.";
+        check(&[named("a"), with_id(a)], &[(Some("a"), a, Err(words))]);
+    }
+
+    #[test]
+    fn producer_ids_come_in_blocks_that_never_repeat() {
+        let mut image = cluster(1, &[]);
+        for first in [0, 1000, 2000] {
+            let plan = plan(&image, Intention::AllocateProducerIds { node: NodeId(1) });
+            assert_eq!(plan.answer, Answer::AllocateProducerIds(Ok(ProducerIds { first, count: 1000 })));
+            image = after(&image, &plan);
+        }
+        let last = ProducerIdsRecord { next_producer_id: i64::MAX - 5, ..Default::default() }.into();
+        let plan = plan(&cluster(1, &[last]), Intention::AllocateProducerIds { node: NodeId(1) });
+        assert!(matches!(plan.answer, Answer::AllocateProducerIds(Err(Refusal { reason: Reason::Exhausted, .. }))));
+    }
+
+    fn registration() -> Registration {
+        let endpoint =
+            Endpoint { name: "PLAINTEXT".to_string(), host: "h".to_string(), port: 9092, security_protocol: 0 };
+        Registration {
+            node: NodeId(1),
+            incarnation: Uuid([3; 16]),
+            endpoints: vec![endpoint],
+            rack: None,
+            log_dirs: vec![Uuid([1; 16])],
+        }
+    }
+
+    #[test]
+    fn a_start_registers_and_opens_a_new_leader_epoch() {
+        let image = cluster(1, &[]);
+        let image = after(&image, &create(&image, &[topic("t", 2, 1)]).0);
+        let plan = plan(&image, Intention::RegisterBroker(registration()));
+        assert_eq!(plan.answer, Answer::RegisterBroker(Ok(100)));
+        let image = after(&image, &plan);
+        let broker = image.broker(NodeId(1)).unwrap();
+        assert_eq!((broker.fenced, broker.broker_epoch, broker.end_points[0].port), (false, 100, 9092));
+        let state = &image.topic("t").unwrap().partitions[&1];
+        assert_eq!((state.leader, state.leader_epoch, state.partition_epoch), (Some(NodeId(1)), LeaderEpoch(1), 1));
+    }
+
+    #[test]
+    fn a_partition_is_led_again_only_by_who_holds_it() {
+        let record = PartitionRecord {
+            replicas: vec![1, 2],
+            isr: vec![],
+            leader: -1,
+            leader_epoch: 4,
+            partition_epoch: 4,
+            ..Default::default()
+        };
+        let check = |change: &dyn Fn(&mut PartitionRecord), expected: Option<Option<Vec<i32>>>| {
+            let mut record = record.clone();
+            change(&mut record);
+            let head = TopicRecord { name: "t".to_string(), topic_id: Uuid([9; 16]), ..Default::default() };
+            (record.topic_id, record.partition_id) = (Uuid([9; 16]), 0);
+            let image = cluster(0, &[head.into(), record.into()]);
+            let plan = plan(&image, Intention::RegisterBroker(registration()));
+            let changed = plan.records.iter().find_map(|record| match record {
+                MetadataRecord::PartitionChange(record) => Some(record.isr.clone()),
+                _ => None,
+            });
+            assert_eq!(changed, expected);
+        };
+        check(&|_| (), None);
+        check(&|record| record.isr = vec![1, 2], Some(None));
+        // As Kafka leaves it after a controlled shutdown.
+        check(&|record| record.eligible_leader_replicas = Some(vec![1]), Some(Some(vec![1])));
+        check(&|record| record.eligible_leader_replicas = Some(vec![2]), None);
+        check(&|record| (record.leader, record.isr) = (2, vec![1, 2]), None);
+        check(&|record| (record.leader, record.isr) = (1, vec![1]), Some(None));
+    }
+
+    #[test]
+    fn a_cluster_with_features_we_lack_is_not_joined() {
+        let feature = FeatureLevelRecord { name: "share.version".to_string(), feature_level: 1, ..Default::default() };
+        let plan_of = |image: &Image| plan(image, Intention::RegisterBroker(registration())).answer;
+        let Answer::RegisterBroker(Err(refusal)) = plan_of(&cluster(0, &[feature.into()])) else { panic!() };
+        assert_eq!(refusal.reason, Reason::UnsupportedVersion);
+        assert!(refusal.message.unwrap().contains("does not support finalized version 1 of share.version"));
+        let newer = FeatureLevelRecord { name: METADATA_VERSION.to_string(), feature_level: 31, ..Default::default() };
+        assert!(matches!(plan_of(&cluster(0, &[newer.into()])), Answer::RegisterBroker(Err(_))));
+        assert!(matches!(plan_of(&cluster(0, &[NoOpRecord::default().into()])), Answer::RegisterBroker(Ok(100))));
+    }
+}

@@ -1,0 +1,190 @@
+//! Which leader epoch wrote which offsets (`LeaderEpochFileCache`), and the bytes
+//! of `leader-epoch-checkpoint`:
+//!
+//! ```text
+//! 0\n            version
+//! COUNT\n
+//! EPOCH START_OFFSET\n   per entry, both rising
+//! ```
+
+use crate::base::{LeaderEpoch, Offset};
+
+/// Why bytes are not a checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("line {line} of the leader epoch checkpoint is not as it should be")]
+pub struct EpochsError {
+    pub line: usize,
+}
+
+/// Epochs and the first offset of each, rising.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaderEpochs {
+    entries: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl LeaderEpochs {
+    pub fn latest(&self) -> Option<LeaderEpoch> {
+        self.entries.last().map(|(epoch, _)| *epoch)
+    }
+
+    pub fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.entries
+    }
+
+    /// A batch of `epoch` begins at `start`. Only a newer epoch is news. Says whether it was.
+    pub fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
+        if epoch.0 < 0 || self.latest().is_some_and(|latest| latest >= epoch) {
+            return false;
+        }
+        // Epochs that wrote nothing say nothing.
+        while self.entries.last().is_some_and(|(_, before)| *before >= start) {
+            self.entries.pop();
+        }
+        self.entries.push((epoch, start));
+        true
+    }
+
+    /// The log ends at `end` now. Says whether that changed anything.
+    pub fn truncate_end(&mut self, end: Offset) -> bool {
+        let kept = self.entries.partition_point(|(_, start)| *start < end);
+        let changed = kept < self.entries.len();
+        self.entries.truncate(kept);
+        changed
+    }
+
+    /// The log begins at `start` now: the epoch that covers it begins there.
+    pub fn truncate_start(&mut self, start: Offset) -> bool {
+        let covering = self.entries.partition_point(|(_, begin)| *begin <= start);
+        if covering == 0 {
+            return false;
+        }
+        let changed = covering > 1 || self.entries[0].1 < start;
+        self.entries.drain(..covering - 1);
+        self.entries[0].1 = start;
+        changed
+    }
+
+    /// The epoch that wrote `offset`.
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let after = self.entries.partition_point(|(_, start)| *start <= offset);
+        after.checked_sub(1).map(|at| self.entries[at].0)
+    }
+
+    /// The largest epoch up to `requested` and where its successor begins; `end` is
+    /// the log's end. `None`: not known (`LeaderEpochFileCache.endOffsetFor`).
+    pub fn end_offset(&self, requested: LeaderEpoch, end: Offset) -> Option<(LeaderEpoch, Offset)> {
+        if requested.0 < 0 {
+            return None;
+        }
+        if self.latest() == Some(requested) {
+            return Some((requested, end));
+        }
+        let higher = self.entries.partition_point(|(epoch, _)| *epoch <= requested);
+        let (_, next_start) = *self.entries.get(higher)?;
+        Some(match higher.checked_sub(1) {
+            Some(floor) => (self.entries[floor].0, next_start),
+            None => (requested, next_start),
+        })
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut text = format!("0\n{}\n", self.entries.len());
+        for (epoch, start) in &self.entries {
+            text.push_str(&format!("{} {}\n", epoch.0, start));
+        }
+        text.into_bytes()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<LeaderEpochs, EpochsError> {
+        let wrong = |line| EpochsError { line };
+        let text = std::str::from_utf8(bytes).map_err(|_| wrong(1))?;
+        let mut lines = text.lines();
+        if lines.next() != Some("0") {
+            return Err(wrong(1));
+        }
+        let count: usize = lines.next().and_then(|line| line.parse().ok()).ok_or(wrong(2))?;
+        let mut epochs = LeaderEpochs::default();
+        for (at, line) in lines.enumerate() {
+            let entry = line
+                .split_once(' ')
+                .and_then(|(epoch, start)| Some((LeaderEpoch(epoch.parse().ok()?), Offset(start.parse().ok()?))));
+            let entry = entry.ok_or(wrong(at + 3))?;
+            if epochs.entries.last().is_some_and(|last| last.0 >= entry.0 || last.1 > entry.1) {
+                return Err(wrong(at + 3));
+            }
+            epochs.entries.push(entry);
+        }
+        if epochs.entries.len() != count {
+            return Err(wrong(2));
+        }
+        Ok(epochs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
+        let mut epochs = LeaderEpochs::default();
+        for &(epoch, start) in entries {
+            epochs.assign(LeaderEpoch(epoch), Offset(start));
+        }
+        epochs
+    }
+
+    #[test]
+    fn ends_of_epochs_are_kafkas() {
+        let epochs = epochs(&[(2, 0), (4, 10), (7, 25)]);
+        for (requested, expected) in [
+            (-1, None),
+            (1, Some((1, 0))),
+            (2, Some((2, 10))),
+            (3, Some((2, 10))),
+            (4, Some((4, 25))),
+            (6, Some((4, 25))),
+            (7, Some((7, 40))),
+            (8, None),
+        ] {
+            let got = epochs.end_offset(LeaderEpoch(requested), Offset(40)).map(|(epoch, end)| (epoch.0, end.0));
+            assert_eq!(got, expected, "{requested}");
+        }
+        assert_eq!(LeaderEpochs::default().end_offset(LeaderEpoch(0), Offset(5)), None);
+        assert_eq!(epochs.epoch_of(Offset(24)), Some(LeaderEpoch(4)));
+    }
+
+    #[test]
+    fn only_newer_epochs_are_news_and_empty_ones_go() {
+        assert_eq!(epochs(&[(2, 0), (2, 5), (1, 7)]), epochs(&[(2, 0)]));
+        assert_eq!(epochs(&[(2, 0), (3, 5), (4, 5)]), epochs(&[(2, 0), (4, 5)]));
+    }
+
+    #[test]
+    fn both_ends_can_be_cut() {
+        let mut cut = epochs(&[(2, 0), (4, 10), (7, 25)]);
+        assert!(!cut.truncate_end(Offset(26)));
+        assert!(cut.truncate_end(Offset(25)));
+        assert_eq!(cut, epochs(&[(2, 0), (4, 10)]));
+        assert!(cut.truncate_start(Offset(12)));
+        assert_eq!(cut, epochs(&[(4, 12)]));
+        assert!(!cut.truncate_start(Offset(12)));
+    }
+
+    #[test]
+    fn text_comes_back_and_other_text_is_refused() {
+        let some = epochs(&[(0, 0), (5, 100)]);
+        assert_eq!(some.encode(), b"0\n2\n0 0\n5 100\n");
+        assert_eq!(LeaderEpochs::decode(&some.encode()).unwrap(), some);
+        for (text, line) in [
+            ("", 1),
+            ("1\n0\n", 1),
+            ("0\n", 2),
+            ("0\n2\n0 0\n", 2),
+            ("0\n1\nx 0\n", 3),
+            ("0\n2\n3 0\n3 1\n", 4),
+            ("0\n2\n3 5\n4 1\n", 4),
+        ] {
+            assert_eq!(LeaderEpochs::decode(text.as_bytes()), Err(EpochsError { line }), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,767 @@
+//! A log as Kafka sees it: who produced what, under which leader, up to where
+//! consumers may read, and which fetches wait.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | opening, produce, bounds, read plans, closing, deletion |
+//! | `producers` | idempotence and open transactions, snapshots of both |
+//! | `epochs` | leader epochs and `leader-epoch-checkpoint` |
+//! | `offsets` | ListOffsets and OffsetForLeaderEpoch |
+//! | `watchers` | parked fetches |
+//!
+//! **High watermark.** On a single node it is the committed offset: what is *durable*
+//! when the topic flushes each append (`flush.messages=1`), else what is *written*.
+//! It never goes back. acks=1 is answered at written, acks=all at committed.
+//!
+//! Never knows connections, other partitions or Kafka's error codes. A produce is
+//! *ordered* when [`Partition::produce`] returns, without waiting.
+
+mod epochs;
+mod offsets;
+mod producers;
+mod watchers;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use crate::base::{LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid};
+use crate::config::TopicConfig;
+use crate::log::{self, Log, LogError, LogOptions, Observer, ReadPlan, Stage, TailMemory};
+use crate::record::{BatchView, Stamp, Validated};
+use crate::runtime::disk::Disk;
+use crate::runtime::task::{self, OnPanic, Queue};
+
+pub use epochs::LeaderEpochs;
+pub use offsets::{FoundOffset, OffsetSpec};
+pub use producers::{BATCHES_KEPT, ProducedBatch, Producer, ProducerFault, Producers, SnapshotError};
+pub use watchers::{FetchWaiter, Watching};
+
+use producers::Verdict;
+use watchers::{Visible, Watchers};
+
+/// The file that ties a directory to a topic id.
+const METADATA_FILE: &str = "partition.metadata";
+/// The file of [`LeaderEpochs`].
+const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+
+/// What a partition needs to know to open.
+#[derive(Clone)]
+pub struct PartitionOptions {
+    /// The topic's effective options.
+    pub config: Rc<TopicConfig>,
+    /// The core's budget for tails.
+    pub memory: Rc<TailMemory>,
+    /// The leader epoch of the metadata.
+    pub leader_epoch: LeaderEpoch,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration_ms: i64,
+    /// From `log-start-offset-checkpoint`; 0 if it has none.
+    pub start_offset: Offset,
+    /// From `recovery-point-offset-checkpoint`; 0 if it has none.
+    pub recovery_point: Offset,
+}
+
+impl PartitionOptions {
+    /// For a partition of which nothing was checkpointed, with Kafka's defaults.
+    pub fn new(config: Rc<TopicConfig>, memory: Rc<TailMemory>) -> PartitionOptions {
+        PartitionOptions {
+            config,
+            memory,
+            leader_epoch: LeaderEpoch(0),
+            producer_id_expiration_ms: 86_400_000,
+            start_offset: Offset::ZERO,
+            recovery_point: Offset::ZERO,
+        }
+    }
+}
+
+/// Why a partition does not open, close or go away.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PartitionError {
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// The directory belongs to another life of the topic's name.
+    #[error("the directory {dir} belongs to topic id {found}, not to {wanted}")]
+    OtherTopic { dir: String, found: Uuid, wanted: Uuid },
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Which waiting an acknowledgement asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acks {
+    /// acks=1: the leader's log has it.
+    Leader,
+    /// acks=all: it is committed.
+    All,
+}
+
+/// What a reader may see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Isolation {
+    /// Everything below the high watermark.
+    #[default]
+    ReadUncommitted,
+    /// Everything below the last stable offset.
+    ReadCommitted,
+}
+
+/// The offsets that answers carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    pub log_start: Offset,
+    pub high_watermark: Offset,
+    /// The first offset of the earliest undecided transaction, or the high watermark.
+    pub last_stable: Offset,
+    pub log_end: Offset,
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl Bounds {
+    /// The first offset that a reader does not see.
+    pub fn visible(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable,
+        }
+    }
+}
+
+/// A batch that has its place in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Produced {
+    pub base_offset: Offset,
+    pub last_offset: Offset,
+    /// [`UnixMs::NONE`] unless the topic stamps it; of a duplicate the first one's time.
+    pub log_append_time: UnixMs,
+    pub log_start_offset: Offset,
+    /// It was in the log before: nothing was appended.
+    pub duplicate: bool,
+}
+
+/// Why a batch was not appended, or not acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ProduceError {
+    #[error("{0}")]
+    Producer(#[from] ProducerFault),
+    /// Larger than `segment.bytes` (`RecordBatchTooLargeException`).
+    #[error("a batch of {size} bytes is larger than a segment may be ({max})")]
+    TooLarge { size: usize, max: usize },
+    /// No space on the drive; may pass.
+    #[error("{0}")]
+    DiskFull(LogError),
+    /// Too much waits to be written; may pass.
+    #[error("{0}")]
+    Behind(LogError),
+    /// The log has failed.
+    #[error("{0}")]
+    Offline(LogError),
+    /// The partition was deleted or is being closed: it is not led here any more.
+    #[error("{0}")]
+    Gone(LogError),
+}
+
+impl From<LogError> for ProduceError {
+    fn from(error: LogError) -> ProduceError {
+        match error {
+            LogError::BatchTooLarge { size, max } => ProduceError::TooLarge { size, max },
+            LogError::DiskFull(_) => ProduceError::DiskFull(error),
+            LogError::Behind { .. } => ProduceError::Behind(error),
+            LogError::Closed(_) | LogError::Deleted(_) => ProduceError::Gone(error),
+            LogError::Offline(_) | LogError::OutOfRange { .. } | LogError::Corrupt(_) | LogError::Io(_) => {
+                ProduceError::Offline(error)
+            }
+        }
+    }
+}
+
+/// Why there is nothing to read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("offset {offset} is not within {start} and {end}")]
+    OffsetOutOfRange { offset: Offset, start: Offset, end: Offset },
+    /// The log has failed, or its bytes are damaged.
+    #[error("{0}")]
+    Offline(LogError),
+    /// The partition was deleted or closed.
+    #[error("{0}")]
+    Gone(LogError),
+}
+
+impl From<LogError> for FetchError {
+    fn from(error: LogError) -> FetchError {
+        match error {
+            LogError::OutOfRange { offset, start, end } => FetchError::OffsetOutOfRange { offset, start, end },
+            LogError::Closed(_) | LogError::Deleted(_) => FetchError::Gone(error),
+            other => FetchError::Offline(other),
+        }
+    }
+}
+
+/// How a client's leader epoch compares with ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EpochFault {
+    /// `FencedLeaderEpochException`: the client knows an older leader.
+    #[error("leader epoch {0:?} is older than the partition's")]
+    Fenced(LeaderEpoch),
+    /// `UnknownLeaderEpochException`: the client knows a newer one.
+    #[error("leader epoch {0:?} is not known here yet")]
+    Unknown(LeaderEpoch),
+}
+
+/// See the module.
+pub struct Partition {
+    id: TopicPartition,
+    topic_id: Uuid,
+    disk: Disk,
+    log: Log,
+    producers: RefCell<Producers>,
+    producer_id_expiration_ms: i64,
+    epochs: RefCell<LeaderEpochs>,
+    /// Whether a task is writing the epochs' file, and whether it must again.
+    epochs_writing: Cell<bool>,
+    epochs_dirty: Cell<bool>,
+    leader_epoch: Cell<LeaderEpoch>,
+    high_watermark: Cell<Offset>,
+    /// Bytes below the high watermark that were appended since the log was opened.
+    visible_bytes: Cell<u64>,
+    watchers: RefCell<Watchers>,
+    /// The newest snapshot file.
+    last_snapshot: Cell<Option<Offset>>,
+    /// When silent producers were last looked for.
+    expired: Cell<UnixMs>,
+}
+
+/// How often silent producers are looked for
+/// (`producer.id.expiration.check.interval.ms`).
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+impl Partition {
+    /// Opens the partition in `dir`, which need not exist: it is created with the
+    /// first append. `clean` says that it was closed cleanly.
+    ///
+    /// # Errors
+    /// The directory belongs to another topic id, or the log does not open.
+    pub async fn open(
+        disk: &Disk,
+        dir: &Path,
+        id: TopicPartition,
+        topic_id: Uuid,
+        options: PartitionOptions,
+        clean: bool,
+    ) -> Result<Rc<Partition>, PartitionError> {
+        let names = match disk.list(dir).await {
+            Ok(entries) => entries.into_iter().map(|entry| entry.name).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
+            Err(error) => return Err(PartitionError::Broken(format!("list {}: {error}", dir.display()))),
+        };
+        let mut files = Files { disk, dir, names };
+        files.check_topic_id(topic_id).await?;
+        let mut epochs = files.read_epochs().await?;
+        let snapshot = files.newest_snapshot(Offset(i64::MAX)).await?;
+
+        // Without a snapshot after a clean stop there were no producers worth one.
+        let replay_from = match &snapshot {
+            Some((offset, _)) => Some(*offset),
+            None if clean => None,
+            None => Some(Offset::ZERO),
+        };
+        let (snapshot_offset, mut producers) = match snapshot {
+            Some((offset, producers)) => (Some(offset), producers),
+            None => (None, Producers::default()),
+        };
+        let log_options = LogOptions {
+            start_offset: options.start_offset,
+            recovery_point: options.recovery_point,
+            ..LogOptions::new(Rc::clone(&options.config), Rc::clone(&options.memory))
+        };
+        let mut epochs_changed = false;
+        let mut learn = |batch: BatchView<'_>, producers: &mut Producers| {
+            epochs_changed |= epochs.assign(batch.leader_epoch(), batch.base_offset());
+            producers.update(&batch, batch.base_offset(), batch.max_timestamp());
+        };
+        let (log, opened) = Log::open(disk, dir, log_options, clean, replay_from, &mut |batch| {
+            learn(batch, &mut producers);
+        })
+        .await?;
+        let end = log.end_offset();
+        let mut last_snapshot = snapshot_offset;
+        if snapshot_offset.is_some_and(|offset| offset > end) {
+            // Recovery cut below the snapshot: it tells of batches that are gone.
+            let older = files.newest_snapshot(end).await?;
+            let (from, state) =
+                older.map_or((log.start_offset(), Producers::default()), |(offset, state)| (offset, state));
+            last_snapshot = Some(from).filter(|from| files.has_snapshot(*from));
+            producers = state;
+            log.replay(from, |batch| learn(batch, &mut producers)).await?;
+        }
+        let bases: BTreeSet<Offset> = log.segment_bases().into_iter().collect();
+        files.remove_stray_snapshots(&bases, last_snapshot, end).await?;
+        epochs_changed |= epochs.truncate_end(end);
+        epochs.truncate_start(log.start_offset());
+        producers.high_watermark_moved(end);
+        if opened.recovered {
+            producers.expire(crate::runtime::clock::unix_ms(), options.producer_id_expiration_ms);
+            tracing::info!(
+                "recovered {id}: {} bytes checked, {} cut off, the end is {end}",
+                opened.scanned_bytes,
+                opened.cut_bytes
+            );
+        }
+
+        let partition = Rc::new(Partition {
+            id,
+            topic_id,
+            disk: disk.clone(),
+            log,
+            producers: RefCell::new(producers),
+            producer_id_expiration_ms: options.producer_id_expiration_ms,
+            epochs: RefCell::new(epochs),
+            epochs_writing: Cell::new(false),
+            epochs_dirty: Cell::new(epochs_changed),
+            leader_epoch: Cell::new(options.leader_epoch),
+            high_watermark: Cell::new(end),
+            visible_bytes: Cell::new(0),
+            watchers: RefCell::default(),
+            last_snapshot: Cell::new(last_snapshot),
+            expired: Cell::new(UnixMs(0)),
+        });
+        let observer: Weak<Partition> = Rc::downgrade(&partition);
+        partition.log.observe(observer);
+        Ok(partition)
+    }
+
+    pub fn id(&self) -> &TopicPartition {
+        &self.id
+    }
+
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    /// The log beneath.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch.get()
+    }
+
+    /// Metadata has a new leader epoch for this partition. Batches carry it from now on.
+    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
+        self.leader_epoch.set(epoch.max(self.leader_epoch.get()));
+    }
+
+    /// Compares the epoch that a client believes to be current; a negative one is no belief.
+    pub fn check_leader_epoch(&self, claimed: LeaderEpoch) -> Result<(), EpochFault> {
+        let ours = self.leader_epoch.get();
+        match claimed {
+            LeaderEpoch(..0) => Ok(()),
+            older if older < ours => Err(EpochFault::Fenced(older)),
+            newer if newer > ours => Err(EpochFault::Unknown(newer)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the log begins and ends, and what can be seen of it.
+    pub fn bounds(&self) -> Bounds {
+        let high_watermark = self.high_watermark.get();
+        let unstable = self.producers.borrow().first_unstable(high_watermark);
+        Bounds {
+            log_start: self.log.start_offset(),
+            high_watermark,
+            last_stable: unstable.map_or(high_watermark, |unstable| unstable.min(high_watermark)),
+            log_end: self.log.end_offset(),
+            leader_epoch: self.leader_epoch.get(),
+        }
+    }
+
+    /// Why the partition does nothing any more, if so.
+    pub fn ended(&self) -> Option<LogError> {
+        self.log.ended()
+    }
+
+    /// Appends a validated batch: judges its producer's sequence, stamps offset,
+    /// epoch and time, and hands it to the log. When this returns its place is fixed.
+    ///
+    /// # Errors
+    /// Nothing was appended.
+    pub fn produce(&self, batch: &Validated<'_>) -> Result<Produced, ProduceError> {
+        self.append(batch.bytes(), batch.log_append_time())
+    }
+
+    /// As [`Partition::produce`], for batches built in this process: coordinators'
+    /// records and markers. `log_append_time` as of a validated batch.
+    pub fn append(&self, bytes: &[u8], log_append_time: Option<UnixMs>) -> Result<Produced, ProduceError> {
+        let view = BatchView::first(bytes).expect("a batch was validated before it is produced");
+        if let Some(error) = self.log.ended() {
+            return Err(error.into());
+        }
+        if !view.is_control()
+            && let Verdict::Duplicate(first) = self.producers.borrow().check(&view)?
+        {
+            return Ok(Produced {
+                base_offset: first.base_offset(),
+                last_offset: first.last_offset,
+                log_append_time: UnixMs(first.timestamp),
+                log_start_offset: self.log.start_offset(),
+                duplicate: true,
+            });
+        }
+        let epoch = self.leader_epoch.get();
+        let stamp = Stamp { base_offset: self.log.end_offset(), leader_epoch: epoch, log_append_time };
+        let placed = self.log.append(bytes, &stamp)?;
+        let timestamp = log_append_time.map_or(view.max_timestamp(), |time| time.0);
+        self.producers.borrow_mut().update(&view, placed.base_offset, timestamp);
+        if self.epochs.borrow_mut().assign(epoch, placed.base_offset) {
+            self.epochs_dirty.set(true);
+        }
+        Ok(Produced {
+            base_offset: placed.base_offset,
+            last_offset: placed.last_offset,
+            log_append_time: log_append_time.unwrap_or(UnixMs::NONE),
+            log_start_offset: self.log.start_offset(),
+            duplicate: false,
+        })
+    }
+
+    /// Waits until the batch that ends at `last` may be acknowledged.
+    ///
+    /// # Errors
+    /// It may be in the log or not: the producer has to send it again.
+    pub async fn acknowledged(&self, last: Offset, acks: Acks) -> Result<(), ProduceError> {
+        let stage = match acks {
+            Acks::Leader => Stage::Written,
+            Acks::All => self.committed_stage(),
+        };
+        Ok(self.log.wait(last.plus(1), stage).await?)
+    }
+
+    /// What the high watermark follows.
+    fn committed_stage(&self) -> Stage {
+        if self.log.config().flushes_each_append() { Stage::Durable } else { Stage::Written }
+    }
+
+    /// Plans a read from `from` of what `isolation` may see, and says the bounds it
+    /// was planned with.
+    ///
+    /// # Errors
+    /// `from` is not an offset of the log, or the log has ended.
+    pub fn read_plan(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        isolation: Isolation,
+    ) -> Result<(Bounds, ReadPlan), FetchError> {
+        let bounds = self.bounds();
+        let plan = self.log.read_plan(from, bounds.visible(isolation), bytes_max, at_least_one)?;
+        Ok((bounds, plan))
+    }
+
+    /// About how many bytes a reader at `from` could get: for `fetch.min.bytes`. Never
+    /// 0 when there are any.
+    pub fn available_bytes(&self, from: Offset, isolation: Isolation) -> u64 {
+        self.log.bytes_between(from, self.bounds().visible(isolation))
+    }
+
+    /// Registers a parked fetch, which gets the bytes that become visible past
+    /// `from` as long as the returned place is kept.
+    pub fn watch(self: &Rc<Self>, waiter: &Rc<FetchWaiter>, from: Offset, isolation: Isolation) -> Watching {
+        if self.ended().is_some() {
+            waiter.wake();
+        }
+        self.watchers.borrow_mut().add(Rc::downgrade(self), waiter, from, isolation)
+    }
+
+    /// Parked fetches.
+    pub fn watcher_count(&self) -> usize {
+        self.watchers.borrow().len()
+    }
+
+    /// Producers that are remembered.
+    pub fn producer_count(&self) -> usize {
+        self.producers.borrow().len()
+    }
+
+    /// Looks at the remembered producers (DescribeProducers).
+    pub fn with_producers<T>(&self, look: impl FnOnce(&Producers) -> T) -> T {
+        look(&self.producers.borrow())
+    }
+
+    /// Takes changed topic options into use.
+    pub fn update_config(&self, config: Rc<TopicConfig>) {
+        self.log.update_config(config);
+        self.advance();
+    }
+
+    /// Regular care, some times a minute.
+    pub fn upkeep(self: &Rc<Self>, now: UnixMs) {
+        if now.since(self.expired.get()) >= EXPIRE_EVERY {
+            self.expired.set(now);
+            self.producers.borrow_mut().expire(now, self.producer_id_expiration_ms);
+        }
+        self.log.upkeep(now);
+        self.write_epochs();
+    }
+
+    /// Deletes what retention gives up. Gives the number of segments.
+    ///
+    /// # Errors
+    /// A file operation failed.
+    pub async fn retain(&self, now: UnixMs) -> Result<usize, LogError> {
+        let deleted = self.log.retain(now, self.high_watermark.get()).await?;
+        if self.epochs.borrow_mut().truncate_start(self.log.start_offset()) {
+            self.epochs_dirty.set(true);
+        }
+        Ok(deleted)
+    }
+
+    /// Moves the log start offset (DeleteRecords); see [`Log::increment_start_offset`].
+    ///
+    /// # Errors
+    /// `offset` lies past the high watermark.
+    pub fn delete_records_before(&self, offset: Offset) -> Result<Offset, LogError> {
+        let bounds = self.bounds();
+        if offset > bounds.high_watermark {
+            return Err(LogError::OutOfRange { offset, start: bounds.log_start, end: bounds.high_watermark });
+        }
+        self.log.increment_start_offset(offset)
+    }
+
+    /// Makes everything durable and leaves files that open without recovery.
+    ///
+    /// # Errors
+    /// Not everything could be made durable: the next opening recovers.
+    pub async fn close_cleanly(&self) -> Result<(), PartitionError> {
+        self.log.close_cleanly().await?;
+        if self.log.end_offset() > Offset::ZERO || self.log.segment_count() > 1 {
+            self.write_closing_files().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_closing_files(&self) -> Result<(), PartitionError> {
+        let end = self.log.end_offset();
+        let dir = self.log.dir();
+        let snapshot = {
+            let producers = self.producers.borrow();
+            let last = self.last_snapshot.get();
+            let worth_one = last != Some(end) && (last.is_some() || !producers.is_empty());
+            worth_one.then(|| producers.encode())
+        };
+        if let Some(bytes) = snapshot {
+            write(&self.disk, &dir.join(log::file_name(end, log::SNAPSHOT)), bytes).await?;
+        }
+        if self.epochs_dirty.replace(false) {
+            let bytes = self.epochs.borrow().encode();
+            write(&self.disk, &dir.join(EPOCHS_FILE), bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the partition and renames its directory away; gives the new name, if
+    /// there was one. `suffix` makes it unique. The files go with [`Partition::remove_dir`].
+    ///
+    /// # Errors
+    /// The directory could not be renamed. The partition has ended all the same.
+    pub async fn delete(&self, suffix: &str) -> Result<Option<PathBuf>, PartitionError> {
+        Ok(self.log.delete(suffix).await?)
+    }
+
+    /// Removes the files of a deleted partition.
+    ///
+    /// # Errors
+    /// Some could not be removed.
+    pub async fn remove_dir(&self) -> Result<(), PartitionError> {
+        Ok(self.log.remove_dir().await?)
+    }
+
+    /// Moves the high watermark to what is committed, and tells who waits for it.
+    fn advance(&self) {
+        let committed = self.log.reached(self.committed_stage());
+        let before = self.high_watermark.get();
+        if committed.offset <= before {
+            return;
+        }
+        self.high_watermark.set(committed.offset);
+        let bytes = committed.bytes.saturating_sub(self.visible_bytes.replace(committed.bytes));
+        self.producers.borrow_mut().high_watermark_moved(committed.offset);
+        let watchers = self.watchers.borrow();
+        if !watchers.is_empty() {
+            let bounds = self.bounds();
+            watchers.moved(Visible { high_watermark: bounds.high_watermark, last_stable: bounds.last_stable, bytes });
+        }
+    }
+
+    /// Writes the epochs' file in the background, if it has news and there is a directory.
+    fn write_epochs(self: &Rc<Self>) {
+        if !self.epochs_dirty.get() || self.epochs_writing.get() || !self.log.dir_exists() || self.ended().is_some() {
+            return;
+        }
+        self.epochs_writing.set(true);
+        let partition = Rc::clone(self);
+        task::spawn(Queue::Upkeep, "epoch checkpoint", OnPanic::EndTask, async move {
+            while partition.epochs_dirty.replace(false) && partition.ended().is_none() {
+                let path = partition.log.dir().join(EPOCHS_FILE);
+                let bytes = partition.epochs.borrow().encode();
+                if let Err(error) = partition.disk.write_file(&path, bytes).await {
+                    // Batches carry their epochs: nothing is lost. The next upkeep tries again.
+                    tracing::warn!("write {}: {error}", path.display());
+                    partition.epochs_dirty.set(true);
+                    break;
+                }
+            }
+            partition.epochs_writing.set(false);
+        });
+    }
+}
+
+impl Observer for Partition {
+    fn rolled(&self, base: Offset) -> Option<Vec<u8>> {
+        self.last_snapshot.set(Some(base));
+        Some(self.producers.borrow().encode())
+    }
+
+    fn progressed(&self) {
+        self.advance();
+    }
+
+    fn ended(&self) {
+        self.watchers.borrow().wake_all();
+    }
+
+    fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let metadata = format!("version: 0\ntopic_id: {}", self.topic_id);
+        self.epochs_dirty.set(false);
+        vec![(METADATA_FILE, metadata.into_bytes()), (EPOCHS_FILE, self.epochs.borrow().encode())]
+    }
+}
+
+async fn write(disk: &Disk, path: &Path, bytes: Vec<u8>) -> Result<(), PartitionError> {
+    disk.write_file(path, bytes)
+        .await
+        .map_err(|error| PartitionError::Broken(format!("write {}: {error}", path.display())))
+}
+
+/// The files that a partition keeps beside its log's, at opening.
+struct Files<'a> {
+    disk: &'a Disk,
+    dir: &'a Path,
+    names: BTreeSet<String>,
+}
+
+impl Files<'_> {
+    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PartitionError> {
+        if !self.names.contains(name) {
+            return Ok(None);
+        }
+        let path = self.dir.join(name);
+        match self.disk.read_file(&path).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => Err(PartitionError::Broken(format!("read {}: {error}", path.display()))),
+        }
+    }
+
+    /// `PartitionMetadataFile`: lines `version: 0` and `topic_id: <base64>`.
+    async fn check_topic_id(&self, wanted: Uuid) -> Result<(), PartitionError> {
+        let Some(bytes) = self.read(METADATA_FILE).await? else { return Ok(()) };
+        let text = String::from_utf8_lossy(&bytes);
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix("topic_id:"))
+            .and_then(|id| id.trim().parse::<Uuid>().ok())
+            .ok_or_else(|| {
+                let path = self.dir.join(METADATA_FILE);
+                PartitionError::Broken(format!("read {}: it has no topic id", path.display()))
+            })?;
+        if found == wanted {
+            return Ok(());
+        }
+        Err(PartitionError::OtherTopic { dir: self.dir.display().to_string(), found, wanted })
+    }
+
+    /// The epochs' file; one that cannot be read counts as empty: batches carry their epochs.
+    async fn read_epochs(&self) -> Result<LeaderEpochs, PartitionError> {
+        let Some(bytes) = self.read(EPOCHS_FILE).await? else { return Ok(LeaderEpochs::default()) };
+        Ok(LeaderEpochs::decode(&bytes).unwrap_or_else(|error| {
+            tracing::warn!("read {}: {error}; it is rebuilt", self.dir.join(EPOCHS_FILE).display());
+            LeaderEpochs::default()
+        }))
+    }
+
+    fn snapshots(&self) -> Vec<Offset> {
+        self.names
+            .iter()
+            .filter_map(|name| log::parse_file_name(name))
+            .filter(|file| file.kind == log::SNAPSHOT && file.suffix.is_empty())
+            .map(|file| file.base)
+            .collect()
+    }
+
+    fn has_snapshot(&self, offset: Offset) -> bool {
+        self.names.contains(&log::file_name(offset, log::SNAPSHOT))
+    }
+
+    /// The newest snapshot at or below `at_most` that can be read. Others are removed.
+    async fn newest_snapshot(&mut self, at_most: Offset) -> Result<Option<(Offset, Producers)>, PartitionError> {
+        for offset in self.snapshots().into_iter().rev().filter(|offset| *offset <= at_most) {
+            let name = log::file_name(offset, log::SNAPSHOT);
+            let Some(bytes) = self.read(&name).await? else { continue };
+            match Producers::decode(&bytes) {
+                Ok(producers) => return Ok(Some((offset, producers))),
+                Err(error) => {
+                    tracing::warn!("remove {}: {error}", self.dir.join(&name).display());
+                    self.remove(&name).await?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes snapshots that tell of batches that are gone, and those that neither
+    /// are the newest nor begin a segment (`ProducerStateManager.removeStraySnapshots`).
+    async fn remove_stray_snapshots(
+        &mut self,
+        bases: &BTreeSet<Offset>,
+        newest: Option<Offset>,
+        end: Offset,
+    ) -> Result<(), PartitionError> {
+        let mut beyond = false;
+        for offset in self.snapshots() {
+            if offset > end || (!bases.contains(&offset) && newest != Some(offset)) {
+                beyond |= offset > end;
+                self.remove(&log::file_name(offset, log::SNAPSHOT)).await?;
+            }
+        }
+        if beyond {
+            // Once the log has grown past it, it would be believed.
+            self.disk
+                .sync_dir(self.dir)
+                .await
+                .map_err(|error| PartitionError::Broken(format!("sync {}: {error}", self.dir.display())))?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), PartitionError> {
+        self.names.remove(name);
+        let path = self.dir.join(name);
+        match self.disk.remove(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(PartitionError::Broken(format!("remove {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;

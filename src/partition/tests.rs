@@ -1,0 +1,193 @@
+//! The partition on a real directory.
+
+use super::*;
+use crate::record::{BatchBuilder, NewRecord, Rules, validate};
+use crate::runtime::run_one;
+
+fn id() -> TopicPartition {
+    TopicPartition { topic: "orders".into(), partition: 3 }
+}
+
+fn topic_id() -> Uuid {
+    "4L6g3nShT-eMCtK--X86sw".parse().unwrap()
+}
+
+fn options() -> PartitionOptions {
+    let config = TopicConfig { segment_bytes: 10_000, ..TopicConfig::default() };
+    PartitionOptions {
+        leader_epoch: LeaderEpoch(5),
+        ..PartitionOptions::new(Rc::new(config), TailMemory::new(1 << 20))
+    }
+}
+
+async fn open(dir: &Path, clean: bool) -> Rc<Partition> {
+    Partition::open(&Disk::direct(), &dir.join("orders-3"), id(), topic_id(), options(), clean).await.unwrap()
+}
+
+/// The wall clock: producers that were silent for a day are forgotten.
+fn now() -> UnixMs {
+    crate::runtime::clock::unix_ms()
+}
+
+/// A batch of an idempotent producer.
+fn batch(producer: (i64, i16, i32), count: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new().producer(producer.0, producer.1, producer.2);
+    for _ in 0..count {
+        builder.push(NewRecord { timestamp: now().0, key: None, value: Some(b"value"), headers: &[] });
+    }
+    builder.build()
+}
+
+fn produce(partition: &Partition, bytes: &[u8]) -> Result<Produced, ProduceError> {
+    let rules = Rules::default();
+    partition.produce(&validate(bytes, &rules, now(), true).unwrap())
+}
+
+#[test]
+fn an_idempotent_producer_is_recognised_also_after_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    run_one(async move {
+        let partition = open(&path, true).await;
+        assert!(!path.join("orders-3").exists(), "nothing is created before the first append");
+        let mut sequence = 0;
+        let mut bases = Vec::new();
+        for _ in 0..300 {
+            let produced = produce(&partition, &batch((7, 0, sequence), 2)).unwrap();
+            bases.push(produced.base_offset);
+            sequence += 2;
+        }
+        let last = bases[299].plus(1);
+        partition.acknowledged(last, Acks::All).await.unwrap();
+        assert_eq!(partition.bounds().high_watermark, last.plus(1));
+        assert!(partition.log().segment_count() > 1);
+
+        let check = |partition: &Partition| {
+            let again = produce(partition, &batch((7, 0, sequence - 2), 2)).unwrap();
+            assert_eq!((again.base_offset, again.duplicate), (bases[299], true));
+            let missing = produce(partition, &batch((7, 0, sequence + 2), 2));
+            assert!(matches!(missing, Err(ProduceError::Producer(ProducerFault::OutOfOrder { .. }))), "{missing:?}");
+            assert_eq!(partition.log().end_offset(), last.plus(1));
+        };
+        check(&partition);
+        partition.close_cleanly().await.unwrap();
+        for clean in [true, false, true] {
+            let partition = open(&path, clean).await;
+            assert_eq!(partition.bounds().high_watermark, last.plus(1));
+            check(&partition);
+            assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(5), last.plus(1))));
+            partition.close_cleanly().await.unwrap();
+        }
+        let metadata = std::fs::read_to_string(path.join("orders-3/partition.metadata")).unwrap();
+        assert_eq!(metadata, "version: 0\ntopic_id: 4L6g3nShT-eMCtK--X86sw");
+        let epochs = std::fs::read_to_string(path.join("orders-3/leader-epoch-checkpoint")).unwrap();
+        assert_eq!(epochs, "0\n1\n5 0\n");
+    });
+}
+
+#[test]
+fn a_parked_fetch_is_woken_by_its_bytes_and_by_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    run_one(async move {
+        let partition = open(&path, true).await;
+        let bytes = batch((-1, -1, -1), 1);
+        let waiter = FetchWaiter::new(2 * bytes.len() as u64);
+        let watching = partition.watch(&waiter, Offset(0), Isolation::ReadUncommitted);
+        let first = produce(&partition, &bytes).unwrap();
+        partition.acknowledged(first.last_offset, Acks::All).await.unwrap();
+        assert!(!waiter.is_woken());
+        let second = produce(&partition, &bytes).unwrap();
+        waiter.woken().await;
+        assert_eq!(partition.bounds().high_watermark, second.last_offset.plus(1));
+        drop(watching);
+        assert_eq!(partition.watcher_count(), 0);
+
+        let waiter = FetchWaiter::new(1);
+        let _watching = partition.watch(&waiter, Offset(2), Isolation::ReadUncommitted);
+        assert!(!waiter.is_woken());
+        let gone = partition.delete("aaaa").await.unwrap().unwrap();
+        waiter.woken().await;
+        assert!(matches!(produce(&partition, &bytes), Err(ProduceError::Gone(_))));
+        assert!(gone.ends_with("orders-3.aaaa-delete") && gone.exists());
+        partition.remove_dir().await.unwrap();
+        assert!(!gone.exists());
+    });
+}
+
+#[test]
+fn a_directory_of_another_topic_id_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    run_one(async move {
+        let partition = open(&path, true).await;
+        let produced = produce(&partition, &batch((-1, -1, -1), 1)).unwrap();
+        partition.acknowledged(produced.last_offset, Acks::Leader).await.unwrap();
+        partition.close_cleanly().await.unwrap();
+        let other = Uuid([9; 16]);
+        let refused = Partition::open(&Disk::direct(), &path.join("orders-3"), id(), other, options(), true).await;
+        assert!(matches!(refused, Err(PartitionError::OtherTopic { .. })));
+    });
+}
+
+#[test]
+fn snapshots_that_lie_or_are_broken_are_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let files = path.join("orders-3");
+    let snapshots = || -> Vec<String> {
+        let names = std::fs::read_dir(&files).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".snapshot")).collect();
+        names.sort();
+        names
+    };
+    run_one(async {
+        let partition = open(&path, true).await;
+        let mut last = Offset(0);
+        for at in 0..200 {
+            last = produce(&partition, &batch((7, 0, at * 2), 2)).unwrap().last_offset;
+        }
+        partition.acknowledged(last, Acks::All).await.unwrap();
+        partition.close_cleanly().await.unwrap();
+    });
+    let all = snapshots();
+    assert!(all.len() >= 2, "{all:?}");
+    let newest = all.last().unwrap().clone();
+    let check = |clean: bool, end: i64| {
+        run_one(async {
+            let partition = open(&path, clean).await;
+            assert_eq!(partition.bounds().log_end, Offset(end));
+            let next = (end % i64::from(i32::MAX)) as i32;
+            let known = partition.with_producers(|producers| producers.get(7).map(Producer::last_sequence));
+            assert_eq!(known, Some(next - 1));
+            assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(5), Offset(end))));
+        });
+    };
+    // Broken, missing, of a future version; and the epochs' file likewise.
+    for bytes in [b"".to_vec(), b"rubbish that is long enough to be one".to_vec(), [0, 2].to_vec()] {
+        std::fs::write(files.join(&newest), bytes).unwrap();
+        std::fs::write(files.join("leader-epoch-checkpoint"), "0\n1\n").unwrap();
+        check(false, 400);
+        assert!(!snapshots().contains(&newest));
+    }
+    for name in snapshots() {
+        std::fs::remove_file(files.join(name)).unwrap();
+    }
+    std::fs::remove_file(files.join("leader-epoch-checkpoint")).unwrap();
+    check(false, 400);
+
+    // The log is cut below the newest snapshot: what that tells is gone.
+    run_one(async {
+        let partition = open(&path, false).await;
+        partition.close_cleanly().await.unwrap();
+    });
+    assert_eq!(snapshots().last(), Some(&newest));
+    let mut logs: Vec<_> = std::fs::read_dir(&files).unwrap().map(|entry| entry.unwrap().path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.sort();
+    let active = logs.last().unwrap();
+    let bytes = std::fs::read(active).unwrap();
+    std::fs::write(active, &bytes[..bytes.len() - 1]).unwrap();
+    check(false, 398);
+    assert!(!snapshots().contains(&newest));
+}

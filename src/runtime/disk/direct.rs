@@ -1,0 +1,423 @@
+//! The real disk: O_DIRECT through glommio, with the remedies for its defects.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_lite::FutureExt;
+use glommio::GlommioError;
+use glommio::io::{DmaFile, OpenOptions};
+
+use super::{Buffer, Create, DirEntry, Open, Slice};
+use crate::base::limits::BLOCK_BYTES;
+use crate::runtime::task::{on_helper, panic_message};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// The bare system error: glommio's own conversion loses the code.
+fn bare(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(error) => error,
+        GlommioError::EnhancedIoError { source, .. } => source,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+thread_local! {
+    /// Devices (`st_dev`) that glommio has probed on this thread with a full file.
+    static WARM: RefCell<HashSet<u64>> = RefCell::new(HashSet::new());
+}
+
+/// Warms up the device of `dir` for this core and checks that files there can be
+/// read directly. glommio probes a device once per thread, on the first file
+/// opened, by reading from it in polled mode; on an empty file that read ends
+/// before it reaches the device, the device counts as able to poll, and every later
+/// read fails. The file made here is a full block.
+///
+/// Blocks for a small write and its sync: meant for the start of a core.
+pub async fn warm_up(dir: &Path) -> io::Result<()> {
+    let device = fs::metadata(dir)?.dev();
+    if WARM.with(|warm| warm.borrow().contains(&device)) {
+        return Ok(());
+    }
+    // Two tasks may come here at once: then each warms up, with a file of its own.
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = dir.join(format!("{PREFIX}{}-{number}", std::process::id()));
+    let made = fs::File::create(&path).and_then(|mut file| {
+        file.write_all(&[0x5a; BLOCK_BYTES])?;
+        file.sync_all()
+    });
+    let probed = match made {
+        Ok(()) => probe(&path).await,
+        Err(error) => Err(error),
+    };
+    let removed = fs::remove_file(&path);
+    probed?;
+    removed?;
+    WARM.with(|warm| warm.borrow_mut().insert(device));
+    Ok(())
+}
+
+/// Begins the names of files that live for a moment only; one that is found was left
+/// by a process that was killed then.
+pub const PREFIX: &str = ".warm-up-";
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+async fn probe(path: &Path) -> io::Result<()> {
+    let file = open_dma(path, Open::READ_ONLY).await?;
+    let read = file.read_at_aligned(0, BLOCK_BYTES).await.map_err(bare);
+    file.close().await.map_err(bare)?;
+    match read?.as_ref() {
+        [0x5a, .., 0x5a] => Ok(()),
+        other => Err(io::Error::other(format!("a direct read returned {} wrong bytes", other.len()))),
+    }
+}
+
+/// glommio reads properties of the device from /sys and panics on what it does not
+/// expect there; that must not end the core.
+async fn open_dma(path: &Path, how: Open) -> io::Result<DmaFile> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(!how.read_only);
+    match how.create {
+        Create::No => {}
+        Create::IfMissing => {
+            options.create(true);
+        }
+        Create::New => {
+            options.create_new(true);
+        }
+    }
+    match AssertUnwindSafe(options.dma_open(path)).catch_unwind().await {
+        Ok(opened) => opened.map_err(bare),
+        Err(panic) => Err(io::Error::other(format!("direct I/O set-up: {}", panic_message(panic.as_ref())))),
+    }
+}
+
+/// A file opened for direct I/O.
+pub struct DirectFile {
+    file: DmaFile,
+    /// What we know the length to be. glommio's `file_size` goes by path, which is
+    /// wrong after a rename; and nobody else changes our files.
+    length: Cell<u64>,
+}
+
+impl DirectFile {
+    pub async fn open(path: &Path, how: Open) -> io::Result<DirectFile> {
+        warm_up(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))).await?;
+        let file = open_dma(path, how).await?;
+        let length = Cell::new(length_of(&file)?);
+        Ok(DirectFile { file, length })
+    }
+
+    pub fn length(&self) -> u64 {
+        self.length.get()
+    }
+
+    /// Reads whole blocks and cuts: glommio's own unaligned read shows bytes beyond
+    /// the end of the file.
+    pub async fn read(&self, position: u64, len: usize) -> io::Result<Slice> {
+        let end = position.saturating_add(len as u64).min(self.length.get());
+        if position >= end {
+            return Ok(Slice::empty());
+        }
+        let first = position - position % BLOCK;
+        let span = usize::try_from((end - first).next_multiple_of(BLOCK)).map_err(io::Error::other)?;
+        let read = Slice::read(self.file.read_at_aligned(first, span).await.map_err(bare)?);
+        let wanted = (position - first) as usize..(end - first) as usize;
+        if read.len() >= wanted.end {
+            return Ok(read.part(wanted));
+        }
+        // A file of known length gave less: somebody cut it behind our back, or the
+        // drive returned part of it. Block by block tells which.
+        self.read_rest(first, read, wanted).await
+    }
+
+    #[cold]
+    async fn read_rest(&self, first: u64, read: Slice, wanted: std::ops::Range<usize>) -> io::Result<Slice> {
+        let mut bytes = read.to_vec();
+        while bytes.len() < wanted.end {
+            bytes.truncate(bytes.len() / BLOCK_BYTES * BLOCK_BYTES);
+            let had = bytes.len();
+            let left = (wanted.end - had).next_multiple_of(BLOCK_BYTES);
+            let more = self.file.read_at_aligned(first + had as u64, left).await.map_err(bare)?;
+            bytes.extend_from_slice(&more);
+            if more.len() < left && bytes.len() < wanted.end {
+                break;
+            }
+        }
+        let end = bytes.len().min(wanted.end);
+        Ok(Slice::from(bytes).part(wanted.start.min(end)..end))
+    }
+
+    pub async fn write(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {
+        let len = buffer.len();
+        let mut done = self.file.write_rc_at(buffer.for_write(), position).await.map_err(bare)?;
+        while done < len {
+            // A short write: a full disk, most often. The rest is tried once more
+            // from its first whole block, and then says why it does not work.
+            let from = done / BLOCK_BYTES * BLOCK_BYTES;
+            let mut rest = Buffer::with_capacity(len - from);
+            rest.push(&buffer.as_slice()[from..]);
+            let more = self.file.write_rc_at(rest.for_write(), position + from as u64).await.map_err(bare)?;
+            if from + more <= done {
+                return Err(io::Error::new(io::ErrorKind::WriteZero, format!("{done} of {len} bytes were written")));
+            }
+            done = from + more;
+        }
+        self.length.set(self.length.get().max(position + len as u64));
+        Ok(())
+    }
+
+    pub async fn flush(&self) -> io::Result<()> {
+        self.file.fdatasync().await.map_err(bare)
+    }
+
+    pub async fn allocate(&self, position: u64, len: u64) -> io::Result<()> {
+        let end = position.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        match self.file.pre_allocate(end, false).await.map_err(bare) {
+            Ok(()) => {}
+            // A file system without fallocate: the length alone then, no space.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                if end > self.length.get() {
+                    self.file.truncate(end).await.map_err(bare)?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        self.length.set(self.length.get().max(end));
+        Ok(())
+    }
+
+    pub async fn set_length(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len).await.map_err(bare)?;
+        self.length.set(len);
+        Ok(())
+    }
+
+    pub async fn close(self) -> io::Result<()> {
+        self.file.close().await.map_err(bare)
+    }
+}
+
+/// The length by descriptor: sub-microsecond, and right after a rename.
+fn length_of(file: &DmaFile) -> io::Result<u64> {
+    // SAFETY: stat is plain data for which zeroes are valid.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open for as long as `file` lives, and `stat` is
+    // writable.
+    if unsafe { libc::fstat(file.as_raw_fd(), &mut stat) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    u64::try_from(stat.st_size).map_err(io::Error::other)
+}
+
+pub async fn remove(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    on_helper(move || fs::remove_file(path)).await
+}
+
+pub async fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    on_helper(move || fs::rename(from, to)).await
+}
+
+pub async fn create_dir_all(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    on_helper(move || fs::create_dir_all(path)).await
+}
+
+pub async fn remove_dir_all(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    on_helper(move || fs::remove_dir_all(path)).await
+}
+
+pub async fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let path = path.to_owned();
+    on_helper(move || {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.metadata() {
+                Ok(facts) => entries.push(DirEntry { name, is_dir: facts.is_dir(), len: facts.len() }),
+                // Removed since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        entries.sort();
+        Ok(entries)
+    })
+    .await
+}
+
+pub async fn sync_dir(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    on_helper(move || fs::File::open(path)?.sync_all()).await
+}
+
+pub async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    on_helper(move || fs::read(path)).await
+}
+
+pub async fn write_file(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
+    let path = path.to_owned();
+    on_helper(move || {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let mut new_name = name.to_owned();
+        new_name.push(".tmp");
+        let new = dir.join(new_name);
+        let mut file = fs::File::create(&new)?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        drop(file);
+        fs::rename(&new, &path)?;
+        fs::File::open(dir)?.sync_all()
+    })
+    .await
+}
+
+pub async fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    on_helper(move || {
+        // SAFETY: statvfs is plain data for which zeroes are valid.
+        let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
+        // SAFETY: `path` is a string with its final zero, `facts` is writable.
+        if unsafe { libc::statvfs(path.as_ptr(), &mut facts) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Disk, Open};
+    use super::*;
+    use crate::runtime::run_one;
+
+    fn in_dirs(test: impl AsyncFn(&Path)) {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        run_one(test(dir.path()));
+        let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
+        run_one(test(memory.path()));
+    }
+
+    fn buffer(bytes: &[u8]) -> Rc<Buffer> {
+        let mut buffer = Buffer::with_capacity(bytes.len() + 3 * BLOCK_BYTES);
+        buffer.push(bytes);
+        buffer.pad_to_block();
+        Rc::new(buffer)
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i % 251) as u8).collect()
+    }
+
+    #[test]
+    fn the_first_file_of_a_core_may_be_empty() {
+        // Without the warm-up the probe of glommio passes on it, and later reads
+        // fail with EOPNOTSUPP.
+        in_dirs(async |dir| {
+            let disk = Disk::direct();
+            let file = disk.open(&dir.join("new"), Open::CREATE_NEW).await.unwrap();
+            assert_eq!((file.length(), file.read(0, 100).await.unwrap().len()), (0, 0));
+            file.write(buffer(&pattern(5000)), 0).await.unwrap();
+            assert_eq!(file.length(), 8192);
+            assert_eq!(file.read(0, 5000).await.unwrap().as_slice(), pattern(5000));
+            file.close().await.unwrap();
+            let names: Vec<_> = disk.list(dir).await.unwrap();
+            assert_eq!(names, [DirEntry { name: "new".into(), is_dir: false, len: 8192 }]);
+        });
+    }
+
+    #[test]
+    fn nothing_beyond_the_end_of_a_file_is_read() {
+        in_dirs(async |dir| {
+            let path = dir.join("5000");
+            fs::write(&path, pattern(5000)).unwrap();
+            let file = Disk::direct().open(&path, Open::READ_ONLY).await.unwrap();
+            assert_eq!(file.length(), 5000);
+            for (position, len) in
+                [(0, 5000), (100, 8192), (4500, 4096), (4999, 1), (5000, 100), (9000, 1), (4096, 904)]
+            {
+                let expected: Vec<u8> = pattern(5000).into_iter().skip(position as usize).take(len).collect();
+                assert_eq!(file.read(position, len).await.unwrap().as_slice(), expected, "{position}+{len}");
+            }
+            // Cut by somebody else: what is left, and no more.
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4200).unwrap();
+            assert_eq!(file.read(4000, 1000).await.unwrap().as_slice(), &pattern(5000)[4000..4200]);
+            assert_eq!(file.read(4300, 100).await.unwrap().len(), 0);
+        });
+    }
+
+    #[test]
+    fn space_is_reserved_and_lengths_are_kept() {
+        in_dirs(async |dir| {
+            let file = Disk::direct().open(&dir.join("f"), Open::CREATE).await.unwrap();
+            file.allocate(0, 1 << 20).await.unwrap();
+            assert_eq!(file.length(), 1 << 20);
+            assert!(file.read(70_000, 5000).await.unwrap().iter().all(|&byte| byte == 0));
+            file.write(buffer(&pattern(10)), 4096).await.unwrap();
+            file.flush().await.unwrap();
+            assert_eq!(file.length(), 1 << 20);
+            file.set_length(4100).await.unwrap();
+            assert_eq!(file.read(4090, 100).await.unwrap().as_slice(), [0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+            assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 4100);
+        });
+    }
+
+    #[test]
+    fn names_are_changed_and_small_files_replaced_whole() {
+        in_dirs(async |dir| {
+            let disk = Disk::direct();
+            let deep = dir.join("a/b");
+            disk.create_dir_all(&deep).await.unwrap();
+            disk.create_dir_all(&deep).await.unwrap();
+            disk.write_file(&deep.join("x"), b"one".to_vec()).await.unwrap();
+            disk.write_file(&deep.join("x"), b"two".to_vec()).await.unwrap();
+            assert_eq!(disk.read_file(&deep.join("x")).await.unwrap(), b"two");
+            disk.rename(&deep.join("x"), &deep.join("y")).await.unwrap();
+            disk.sync_dir(&deep).await.unwrap();
+            let names: Vec<_> = disk.list(&deep).await.unwrap().into_iter().map(|entry| entry.name).collect();
+            assert_eq!(names, ["y"]);
+            let open = disk.open(&deep.join("y"), Open::EXISTING).await.unwrap();
+            disk.remove(&deep.join("y")).await.unwrap();
+            assert_eq!(open.read(0, 3).await.unwrap().as_slice(), b"two");
+            disk.remove_dir_all(&dir.join("a")).await.unwrap();
+            let error = disk.open(&deep.join("y"), Open::EXISTING).await.err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert!(disk.free_bytes(dir).await.unwrap() > 0);
+        });
+    }
+
+    #[test]
+    fn errors_keep_the_code_of_the_system() {
+        in_dirs(async |dir| {
+            let disk = Disk::direct();
+            let path = dir.join("f");
+            drop(disk.open(&path, Open::CREATE_NEW).await.unwrap());
+            let again = disk.open(&path, Open::CREATE_NEW).await.err().unwrap();
+            assert_eq!(again.raw_os_error(), Some(libc::EEXIST));
+            let file = disk.open(&path, Open::READ_ONLY).await.unwrap();
+            let error = file.write(buffer(b"x"), 0).await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        });
+    }
+}

@@ -1,0 +1,1192 @@
+//! A disk in memory for tests: it keeps what is written apart from what is durable,
+//! fails or stalls the operation of one's choice, and can be cut at any moment.
+//!
+//! What a power cut leaves is chosen by a seed, within what a drive and a
+//! journalling file system promise and no better:
+//!
+//! * of blocks written since the file's last flush: the old bytes, the new, those of
+//!   any write between, or a mixture by sectors of 512 bytes;
+//! * of a length changed since the last flush: any of the lengths it had. Bytes that
+//!   the length covers and no write reached are zeroes;
+//! * of names created, removed or renamed since the directory's last sync: each
+//!   happened or not, a rename as a whole;
+//! * of an operation under way: done, not done, or partly.
+//!
+//! An operation takes effect when its future is first polled, or when its stall is
+//! released. Works within an executor (buffers come from it) and never blocks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use super::{Boxed, Buffer, Create, DirEntry, Disk, DiskBackend, FileBackend, Open, Slice};
+use crate::base::limits::BLOCK_BYTES;
+use crate::runtime::task::Events;
+
+const SECTOR_BYTES: usize = 512;
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Open,
+    Read,
+    Write,
+    Flush,
+    Allocate,
+    SetLength,
+    Remove,
+    Rename,
+    CreateDir,
+    RemoveDir,
+    List,
+    SyncDir,
+    ReadFile,
+    WriteFile,
+    FreeBytes,
+}
+
+/// One operation that was asked for, in order. `path` is the one at the time of
+/// opening; for a rename the old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    pub verb: Verb,
+    pub path: PathBuf,
+    /// Position and length in bytes, where they apply.
+    pub position: u64,
+    pub len: u64,
+}
+
+type PathTest = Box<dyn Fn(&Path) -> bool>;
+
+/// Which operation is meant, counted from the moment the rule is given.
+pub struct When {
+    verb: Option<Verb>,
+    path: Option<PathTest>,
+    skip: u64,
+    from_then_on: bool,
+}
+
+impl When {
+    /// The operation after `skip` others, of whatever kind.
+    pub fn operation(skip: u64) -> When {
+        When { verb: None, path: None, skip, from_then_on: false }
+    }
+
+    /// The next operation of this kind.
+    pub fn verb(verb: Verb) -> When {
+        When { verb: Some(verb), ..When::operation(0) }
+    }
+
+    /// Only operations whose path passes.
+    pub fn on(self, path: impl Fn(&Path) -> bool + 'static) -> When {
+        When { path: Some(Box::new(path)), ..self }
+    }
+
+    /// Passes over the first `skip` that match.
+    pub fn after(self, skip: u64) -> When {
+        When { skip, ..self }
+    }
+
+    /// And all that match later.
+    pub fn from_then_on(self) -> When {
+        When { from_then_on: true, ..self }
+    }
+}
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// ENOSPC; nothing was done.
+    NoSpace,
+    /// EIO; a write may have been done in part.
+    Broken,
+}
+
+enum Action {
+    Fail(Fault),
+    Stall(Rc<Gate>),
+    Cut,
+}
+
+struct Rule {
+    when: When,
+    action: Action,
+}
+
+#[derive(Default)]
+struct Gate {
+    reached: Rc<Events>,
+    released: Rc<Events>,
+}
+
+/// Holds operations back until released. Dropping it changes nothing.
+pub struct Stall(Rc<Gate>);
+
+impl Stall {
+    /// Completes when an operation has come to the stall.
+    pub async fn reached(&self) {
+        self.0.reached.after(0).await;
+    }
+
+    pub fn is_reached(&self) -> bool {
+        self.0.reached.count() > 0
+    }
+
+    /// Lets the operation, and all that would stall here, go on.
+    pub fn release(&self) {
+        self.0.released.notify();
+    }
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Clone, Default)]
+pub struct SimulatedDisk(Rc<State>);
+
+#[derive(Default)]
+struct State {
+    contents: RefCell<Contents>,
+    operations: RefCell<Vec<Operation>>,
+    rules: RefCell<Vec<Rule>>,
+    /// Writes that stall: the drive may have done any part of them.
+    under_way: RefCell<HashMap<u64, UnderWay>>,
+    capacity: Cell<Option<u64>>,
+    off: Cell<bool>,
+    /// Counts power-off, for those who stall.
+    changed: Rc<Events>,
+}
+
+type Id = u64;
+
+/// A write that has begun: its file, position and bytes.
+type UnderWay = (Id, u64, Rc<Vec<u8>>);
+
+/// What is on the disk.
+#[derive(Clone)]
+struct Contents {
+    files: HashMap<Id, FileNode>,
+    dirs: HashMap<Id, DirNode>,
+    next_id: Id,
+    next_change: u64,
+    /// Renames between directories of which one was synced: durable as a whole.
+    committed: HashSet<u64>,
+}
+
+const ROOT: Id = 0;
+
+impl Default for Contents {
+    fn default() -> Contents {
+        let dirs = HashMap::from([(ROOT, DirNode::default())]);
+        Contents { files: HashMap::new(), dirs, next_id: 1, next_change: 0, committed: HashSet::new() }
+    }
+}
+
+type Block = Rc<[u8; BLOCK_BYTES]>;
+
+/// A file's bytes; a block that is not there is zeroes.
+#[derive(Clone, Default)]
+struct Image {
+    len: u64,
+    blocks: BTreeMap<u64, Block>,
+}
+
+#[derive(Clone, Default)]
+struct FileNode {
+    live: Image,
+    durable: Image,
+    /// By block: what it held since the last flush, in order. `None`: zeroes.
+    versions: BTreeMap<u64, Vec<Option<Block>>>,
+    /// The lengths since the last flush, in order.
+    lengths: Vec<u64>,
+}
+
+#[derive(Clone, Default)]
+struct DirNode {
+    live: BTreeMap<String, Id>,
+    durable: BTreeMap<String, Id>,
+    /// Since the last sync, in order: the number of the change, the name, and what it
+    /// came to stand for.
+    pending: Vec<(u64, String, Option<Id>)>,
+}
+
+impl Image {
+    fn read(&self, position: u64, len: usize) -> Vec<u8> {
+        let end = position.saturating_add(len as u64).min(self.len);
+        let mut bytes = Vec::with_capacity(end.saturating_sub(position) as usize);
+        let mut at = position;
+        while at < end {
+            let from = (at % BLOCK) as usize;
+            let count = (BLOCK_BYTES - from).min((end - at) as usize);
+            match self.blocks.get(&(at / BLOCK)) {
+                Some(block) => bytes.extend_from_slice(&block[from..from + count]),
+                None => bytes.resize(bytes.len() + count, 0),
+            }
+            at += count as u64;
+        }
+        bytes
+    }
+
+    fn of(bytes: &[u8]) -> Image {
+        let mut image = Image { len: bytes.len() as u64, ..Image::default() };
+        for (number, chunk) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            let mut block = [0; BLOCK_BYTES];
+            block[..chunk.len()].copy_from_slice(chunk);
+            image.blocks.insert(number as u64, Rc::new(block));
+        }
+        image
+    }
+
+    /// Drops what lies beyond the length.
+    fn trim(&mut self) {
+        self.blocks.split_off(&self.len.div_ceil(BLOCK));
+        let used = (self.len % BLOCK) as usize;
+        if used > 0
+            && let Some(block) = self.blocks.get_mut(&(self.len / BLOCK))
+        {
+            Rc::make_mut(block)[used..].fill(0);
+        }
+    }
+}
+
+impl FileNode {
+    fn put(&mut self, number: u64, block: Option<Block>) {
+        match &block {
+            Some(block) => self.live.blocks.insert(number, Rc::clone(block)),
+            None => self.live.blocks.remove(&number),
+        };
+        self.versions.entry(number).or_default().push(block);
+    }
+
+    fn write(&mut self, position: u64, bytes: &[u8]) {
+        for (index, chunk) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
+            let block: [u8; BLOCK_BYTES] = chunk.try_into().expect("chunks are blocks");
+            self.put(position / BLOCK + index as u64, Some(Rc::new(block)));
+        }
+        self.extend(position + bytes.len() as u64);
+    }
+
+    fn extend(&mut self, len: u64) {
+        if len > self.live.len {
+            self.live.len = len;
+            self.lengths.push(len);
+        }
+    }
+
+    fn set_length(&mut self, len: u64) {
+        if len < self.live.len {
+            let before = self.live.blocks.clone();
+            self.live.len = len;
+            self.live.trim();
+            for (number, block) in before.range(len / BLOCK..) {
+                let now = self.live.blocks.get(number).cloned();
+                if now.as_ref() != Some(block) {
+                    self.put(*number, now);
+                }
+            }
+            self.lengths.push(len);
+        } else {
+            self.extend(len);
+        }
+    }
+
+    fn flush(&mut self) {
+        for (number, _) in std::mem::take(&mut self.versions) {
+            match self.live.blocks.get(&number) {
+                Some(block) => self.durable.blocks.insert(number, Rc::clone(block)),
+                None => self.durable.blocks.remove(&number),
+            };
+        }
+        self.lengths.clear();
+        self.durable.len = self.live.len;
+    }
+
+    /// What a cut leaves of it.
+    fn after_cut(&self, random: &mut Random) -> Image {
+        let mut image = self.durable.clone();
+        for (number, versions) in &self.versions {
+            let old = self.durable.blocks.get(number).cloned();
+            let any = |random: &mut Random| match random.below(versions.len() as u64 + 1) {
+                0 => old.clone(),
+                version => versions[version as usize - 1].clone(),
+            };
+            let chosen = match random.below(4) {
+                0 => old.clone(),
+                1 => versions.last().cloned().flatten(),
+                2 => any(random),
+                _ => {
+                    let mut torn = [0; BLOCK_BYTES];
+                    for sector in torn.chunks_exact_mut(SECTOR_BYTES).enumerate() {
+                        if let Some(block) = any(random) {
+                            sector.1.copy_from_slice(&block[sector.0 * SECTOR_BYTES..][..SECTOR_BYTES]);
+                        }
+                    }
+                    Some(Rc::new(torn))
+                }
+            };
+            match chosen {
+                Some(block) => image.blocks.insert(*number, block),
+                None => image.blocks.remove(number),
+            };
+        }
+        let choice = random.below(self.lengths.len() as u64 + 2) as usize;
+        image.len = match choice {
+            0 => self.durable.len,
+            // The last one twice as likely as another.
+            _ => self.lengths.get(choice - 1).or(self.lengths.last()).copied().unwrap_or(self.durable.len),
+        };
+        image.trim();
+        image
+    }
+}
+
+/// SplitMix64: the same choices for the same seed, everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+fn names(path: &Path) -> io::Result<Vec<&str>> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name.to_str().ok_or(io::ErrorKind::InvalidInput)?),
+            Component::RootDir | Component::CurDir => {}
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+    Ok(names)
+}
+
+impl Contents {
+    fn find(&self, names: &[&str]) -> io::Result<Id> {
+        let mut id = ROOT;
+        for name in names {
+            let dir = self.dirs.get(&id).ok_or(io::ErrorKind::NotADirectory)?;
+            id = *dir.live.get(*name).ok_or(io::ErrorKind::NotFound)?;
+        }
+        Ok(id)
+    }
+
+    /// The directory of a path, and the last name.
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Id, &'a str)> {
+        let names = names(path)?;
+        let (last, dirs) = names.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = self.find(dirs)?;
+        if !self.dirs.contains_key(&dir) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok((dir, last))
+    }
+
+    fn new_id(&mut self) -> Id {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    fn new_change(&mut self) -> u64 {
+        self.next_change += 1;
+        self.next_change - 1
+    }
+
+    /// Changes what a name stands for. `live`: now; otherwise it only may have
+    /// happened when the power comes back.
+    fn change(&mut self, change: u64, dir: Id, name: &str, to: Option<Id>, live: bool) {
+        let dir = self.dirs.get_mut(&dir).expect("callers have found the directory");
+        if live {
+            match to {
+                Some(id) => dir.live.insert(name.to_owned(), id),
+                None => dir.live.remove(name),
+            };
+        }
+        dir.pending.push((change, name.to_owned(), to));
+    }
+
+    fn sync_dir(&mut self, dir: Id) {
+        let dir = self.dirs.get_mut(&dir).expect("callers have found the directory");
+        self.committed.extend(dir.pending.drain(..).map(|(change, ..)| change));
+        dir.durable = dir.live.clone();
+    }
+
+    fn file(&mut self, id: Id) -> &mut FileNode {
+        self.files.get_mut(&id).expect("files stay as long as the disk")
+    }
+
+    fn is_empty_dir(&self, id: Id) -> bool {
+        self.dirs.get(&id).is_some_and(|dir| dir.live.is_empty())
+    }
+
+    /// Bytes of all files that have a name.
+    fn used(&self) -> u64 {
+        let named = self.dirs.values().flat_map(|dir| dir.live.values());
+        named.filter_map(|id| self.files.get(id)).map(|file| file.live.len).sum()
+    }
+
+    /// What a cut leaves: everything durable.
+    fn after_cut(&self, random: &mut Random) -> Contents {
+        // All, none, or each by chance: the extremes deserve more than their share.
+        let mode = random.below(4);
+        let mut verdicts = HashMap::new();
+        for change in 0..self.next_change {
+            let kept = match mode {
+                0 => true,
+                1 => false,
+                _ => random.below(2) == 0,
+            };
+            verdicts.insert(change, kept || self.committed.contains(&change));
+        }
+        let mut after = Contents { next_id: self.next_id, ..Contents::default() };
+        let mut open = vec![ROOT];
+        while let Some(id) = open.pop() {
+            let dir = &self.dirs[&id];
+            let mut entries = dir.durable.clone();
+            for (change, name, to) in &dir.pending {
+                if verdicts[change] {
+                    match to {
+                        Some(id) => entries.insert(name.clone(), *id),
+                        None => entries.remove(name),
+                    };
+                }
+            }
+            for id in entries.values() {
+                if self.dirs.contains_key(id) {
+                    open.push(*id);
+                } else {
+                    let image = self.files[id].after_cut(random);
+                    after.files.insert(*id, FileNode { live: image.clone(), durable: image, ..FileNode::default() });
+                }
+            }
+            after.dirs.insert(id, DirNode { live: entries.clone(), durable: entries, pending: Vec::new() });
+        }
+        after
+    }
+}
+
+/// What [`State::begin`] lets an operation do.
+enum Verdict {
+    Go,
+    /// The power fails in this moment: it may have been done.
+    Cut,
+    Fail(Fault),
+}
+
+fn off() -> io::Error {
+    io::Error::other("the simulated disk has no power")
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            Fault::NoSpace => libc::ENOSPC,
+            Fault::Broken => libc::EIO,
+        })
+    }
+}
+
+impl State {
+    async fn begin(&self, verb: Verb, path: &Path, position: u64, len: u64) -> io::Result<Verdict> {
+        if self.off.get() {
+            return Err(off());
+        }
+        self.operations.borrow_mut().push(Operation { verb, path: path.to_owned(), position, len });
+        let gate = {
+            let mut rules = self.rules.borrow_mut();
+            let mut hit = None;
+            for (index, rule) in rules.iter_mut().enumerate() {
+                let when = &mut rule.when;
+                let matches = when.verb.is_none_or(|wanted| wanted == verb)
+                    && when.path.as_ref().is_none_or(|passes| passes(path));
+                if matches && when.skip > 0 {
+                    when.skip -= 1;
+                } else if matches && hit.is_none() {
+                    hit = Some(index);
+                }
+            }
+            let Some(index) = hit else { return Ok(Verdict::Go) };
+            let gate = match &rules[index].action {
+                Action::Fail(fault) => Err(Verdict::Fail(*fault)),
+                Action::Stall(gate) => Ok(Rc::clone(gate)),
+                Action::Cut => Err(Verdict::Cut),
+            };
+            if !rules[index].when.from_then_on {
+                rules.remove(index);
+            }
+            gate
+        };
+        match gate {
+            Err(Verdict::Cut) => {
+                self.power_off();
+                Ok(Verdict::Cut)
+            }
+            Err(verdict) => Ok(verdict),
+            Ok(gate) => {
+                gate.reached.notify();
+                let off_seen = self.changed.count();
+                futures_lite::future::or(gate.released.after(0), self.changed.after(off_seen)).await;
+                if self.off.get() { Err(off()) } else { Ok(Verdict::Go) }
+            }
+        }
+    }
+
+    /// For operations that leave nothing behind when they fail.
+    async fn begin_plain(&self, verb: Verb, path: &Path, position: u64, len: u64) -> io::Result<()> {
+        match self.begin(verb, path, position, len).await? {
+            Verdict::Go => Ok(()),
+            Verdict::Cut => Err(off()),
+            Verdict::Fail(fault) => Err(fault.error()),
+        }
+    }
+
+    /// For changes of names: whether the change is to happen now (`true`) or only
+    /// may have happened when the power comes back.
+    async fn begin_change(&self, verb: Verb, path: &Path) -> io::Result<bool> {
+        match self.begin(verb, path, 0, 0).await? {
+            Verdict::Go => Ok(true),
+            Verdict::Cut => Ok(false),
+            Verdict::Fail(fault) => Err(fault.error()),
+        }
+    }
+
+    fn power_off(&self) {
+        self.off.set(true);
+        self.changed.notify();
+    }
+
+    /// Fails when a file may not grow to `len`.
+    fn check_room(&self, id: Id, len: u64) -> io::Result<()> {
+        let Some(capacity) = self.capacity.get() else { return Ok(()) };
+        let contents = self.contents.borrow();
+        let grows = len.saturating_sub(contents.files[&id].live.len);
+        if grows > 0 && contents.used() + grows > capacity {
+            return Err(Fault::NoSpace.error());
+        }
+        Ok(())
+    }
+}
+
+fn done(live: bool) -> io::Result<()> {
+    if live { Ok(()) } else { Err(off()) }
+}
+
+impl SimulatedDisk {
+    /// An empty disk with power.
+    pub fn new() -> SimulatedDisk {
+        SimulatedDisk::default()
+    }
+
+    /// The disk as its users want it.
+    pub fn disk(&self) -> Disk {
+        Disk::custom(Rc::new(self.clone()))
+    }
+
+    /// All operations asked for so far.
+    pub fn operations(&self) -> Vec<Operation> {
+        self.0.operations.borrow().clone()
+    }
+
+    /// How many operations of this kind were asked for on paths that pass.
+    pub fn count(&self, verb: Verb, path: impl Fn(&Path) -> bool) -> usize {
+        self.0.operations.borrow().iter().filter(|op| op.verb == verb && path(&op.path)).count()
+    }
+
+    /// Makes an operation fail.
+    pub fn fail(&self, when: When, fault: Fault) {
+        self.0.rules.borrow_mut().push(Rule { when, action: Action::Fail(fault) });
+    }
+
+    /// Holds an operation back, before it takes effect.
+    pub fn stall(&self, when: When) -> Stall {
+        let gate = Rc::new(Gate::default());
+        self.0.rules.borrow_mut().push(Rule { when, action: Action::Stall(Rc::clone(&gate)) });
+        Stall(gate)
+    }
+
+    /// Cuts the power in the middle of an operation; it and all later ones fail.
+    pub fn cut(&self, when: When) {
+        self.0.rules.borrow_mut().push(Rule { when, action: Action::Cut });
+    }
+
+    /// Cuts the power now.
+    pub fn power_off(&self) {
+        self.0.power_off();
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.0.off.get()
+    }
+
+    /// Takes all rules back. What stalls goes on stalling.
+    pub fn clear_rules(&self) {
+        self.0.rules.borrow_mut().clear();
+    }
+
+    /// Lets files grow to so many bytes in total; beyond: ENOSPC. `None`: no bound.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.0.capacity.set(bytes);
+    }
+
+    fn with(contents: Contents) -> SimulatedDisk {
+        SimulatedDisk(Rc::new(State { contents: RefCell::new(contents), ..State::default() }))
+    }
+
+    /// The disk after a power cut at this moment and the power's return: what was
+    /// durable, and of the rest what the seed chooses. This disk is off from now on.
+    pub fn reopen(&self, seed: u64) -> SimulatedDisk {
+        self.power_off();
+        let mut contents = self.0.contents.borrow().clone();
+        for (id, position, bytes) in self.0.under_way.borrow().values() {
+            contents.file(*id).write(*position, bytes);
+        }
+        SimulatedDisk::with(contents.after_cut(&mut Random(seed)))
+    }
+
+    /// The disk after the process was killed at this moment: all that completed is
+    /// there, though no more durable than before; of writes under way what the seed
+    /// chooses. This disk is off from now on.
+    pub fn reopen_after_kill(&self, seed: u64) -> SimulatedDisk {
+        self.power_off();
+        let mut contents = self.0.contents.borrow().clone();
+        let mut random = Random(seed);
+        for (id, position, bytes) in self.0.under_way.borrow().values() {
+            for (index, chunk) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
+                if random.below(2) == 0 {
+                    contents.file(*id).write(position + (index * BLOCK_BYTES) as u64, chunk);
+                }
+            }
+        }
+        SimulatedDisk::with(contents)
+    }
+}
+
+impl DiskBackend for SimulatedDisk {
+    fn open<'a>(&'a self, path: &'a Path, how: Open) -> Boxed<'a, io::Result<Rc<dyn FileBackend>>> {
+        Box::pin(async move {
+            let live = self.0.begin_change(Verb::Open, path).await?;
+            let mut contents = self.0.contents.borrow_mut();
+            let (dir, name) = contents.parent(path)?;
+            let id = match (contents.dirs[&dir].live.get(name).copied(), how.create) {
+                (Some(_), Create::New) => return Err(io::Error::from_raw_os_error(libc::EEXIST)),
+                (Some(id), _) if contents.dirs.contains_key(&id) => return Err(io::ErrorKind::IsADirectory.into()),
+                (Some(id), _) => id,
+                (None, Create::No) => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
+                (None, _) => {
+                    let (id, change) = (contents.new_id(), contents.new_change());
+                    contents.files.insert(id, FileNode::default());
+                    contents.change(change, dir, name, Some(id), live);
+                    id
+                }
+            };
+            done(live)?;
+            let file = SimulatedFile { disk: Rc::clone(&self.0), id, path: path.to_owned(), read_only: how.read_only };
+            Ok(Rc::new(file) as Rc<dyn FileBackend>)
+        })
+    }
+
+    fn remove<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            let live = self.0.begin_change(Verb::Remove, path).await?;
+            let mut contents = self.0.contents.borrow_mut();
+            let (dir, name) = contents.parent(path)?;
+            let id = contents.find(&names(path)?)?;
+            if contents.dirs.contains_key(&id) {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let change = contents.new_change();
+            contents.change(change, dir, name, None, live);
+            done(live)
+        })
+    }
+
+    fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            let live = self.0.begin_change(Verb::Rename, from).await?;
+            let mut contents = self.0.contents.borrow_mut();
+            let id = contents.find(&names(from)?)?;
+            let (from_dir, from_name) = contents.parent(from)?;
+            let (to_dir, to_name) = contents.parent(to)?;
+            if let Some(&old) = contents.dirs[&to_dir].live.get(to_name) {
+                let moves_dir = contents.dirs.contains_key(&id);
+                match (moves_dir, contents.dirs.contains_key(&old)) {
+                    (false, true) => return Err(io::ErrorKind::IsADirectory.into()),
+                    (true, false) => return Err(io::ErrorKind::NotADirectory.into()),
+                    (true, true) if old != id && !contents.is_empty_dir(old) => {
+                        return Err(io::ErrorKind::DirectoryNotEmpty.into());
+                    }
+                    _ => {}
+                }
+            }
+            let change = contents.new_change();
+            contents.change(change, from_dir, from_name, None, live);
+            contents.change(change, to_dir, to_name, Some(id), live);
+            done(live)
+        })
+    }
+
+    fn create_dir_all<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            let live = self.0.begin_change(Verb::CreateDir, path).await?;
+            let mut contents = self.0.contents.borrow_mut();
+            let mut dir = ROOT;
+            for name in names(path)? {
+                dir = match contents.dirs[&dir].live.get(name).copied() {
+                    Some(id) if contents.dirs.contains_key(&id) => id,
+                    Some(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                    None => {
+                        let (id, change) = (contents.new_id(), contents.new_change());
+                        contents.dirs.insert(id, DirNode::default());
+                        contents.change(change, dir, name, Some(id), live);
+                        id
+                    }
+                };
+            }
+            done(live)
+        })
+    }
+
+    fn remove_dir_all<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            let live = self.0.begin_change(Verb::RemoveDir, path).await?;
+            let mut contents = self.0.contents.borrow_mut();
+            let (dir, name) = contents.parent(path)?;
+            let id = contents.find(&names(path)?)?;
+            // What it holds goes first, name by name.
+            let mut open = vec![id];
+            while let Some(id) = open.pop() {
+                let Some(node) = contents.dirs.get(&id) else { continue };
+                let entries: Vec<(String, Id)> = node.live.iter().map(|(name, id)| (name.clone(), *id)).collect();
+                for (name, inner) in entries {
+                    let change = contents.new_change();
+                    contents.change(change, id, &name, None, live);
+                    open.push(inner);
+                }
+            }
+            let change = contents.new_change();
+            contents.change(change, dir, name, None, live);
+            done(live)
+        })
+    }
+
+    fn list<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<Vec<DirEntry>>> {
+        Box::pin(async move {
+            self.0.begin_plain(Verb::List, path, 0, 0).await?;
+            let contents = self.0.contents.borrow();
+            let id = contents.find(&names(path)?)?;
+            let dir = contents.dirs.get(&id).ok_or(io::ErrorKind::NotADirectory)?;
+            let entry = |(name, id): (&String, &Id)| DirEntry {
+                name: name.clone(),
+                is_dir: contents.dirs.contains_key(id),
+                len: contents.files.get(id).map_or(0, |file| file.live.len),
+            };
+            Ok(dir.live.iter().map(entry).collect())
+        })
+    }
+
+    fn sync_dir<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.0.begin_plain(Verb::SyncDir, path, 0, 0).await?;
+            let mut contents = self.0.contents.borrow_mut();
+            let id = contents.find(&names(path)?)?;
+            if !contents.dirs.contains_key(&id) {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            contents.sync_dir(id);
+            Ok(())
+        })
+    }
+
+    fn read_file<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<Vec<u8>>> {
+        Box::pin(async move {
+            self.0.begin_plain(Verb::ReadFile, path, 0, 0).await?;
+            let contents = self.0.contents.borrow();
+            let id = contents.find(&names(path)?)?;
+            let file = contents.files.get(&id).ok_or(io::ErrorKind::IsADirectory)?;
+            Ok(file.live.read(0, file.live.len as usize))
+        })
+    }
+
+    fn write_file<'a>(&'a self, path: &'a Path, bytes: Vec<u8>) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            let live = self.0.begin_change(Verb::WriteFile, path).await?;
+            let mut contents = self.0.contents.borrow_mut();
+            let (dir, name) = contents.parent(path)?;
+            let (id, made, moved) = (contents.new_id(), contents.new_change(), contents.new_change());
+            if let Some(capacity) = self.0.capacity.get()
+                && contents.used() + bytes.len() as u64 > capacity
+            {
+                return Err(Fault::NoSpace.error());
+            }
+            let image = Image::of(&bytes);
+            contents.files.insert(id, FileNode { live: image.clone(), durable: image, ..FileNode::default() });
+            // The steps of the real disk: the new file is flushed before it takes the
+            // name, and both names are changes of one directory.
+            let new_name = format!("{name}.tmp");
+            contents.change(made, dir, &new_name, Some(id), live);
+            contents.change(moved, dir, &new_name, None, live);
+            contents.change(moved, dir, name, Some(id), live);
+            if live {
+                contents.sync_dir(dir);
+            }
+            done(live)
+        })
+    }
+
+    fn free_bytes<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<u64>> {
+        Box::pin(async move {
+            self.0.begin_plain(Verb::FreeBytes, path, 0, 0).await?;
+            let used = self.0.contents.borrow().used();
+            Ok(self.0.capacity.get().unwrap_or(1 << 40).saturating_sub(used))
+        })
+    }
+}
+
+struct SimulatedFile {
+    disk: Rc<State>,
+    id: Id,
+    path: PathBuf,
+    read_only: bool,
+}
+
+impl SimulatedFile {
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(()) }
+    }
+}
+
+impl FileBackend for SimulatedFile {
+    fn read<'a>(&'a self, position: u64, len: usize) -> Boxed<'a, io::Result<Slice>> {
+        Box::pin(async move {
+            self.disk.begin_plain(Verb::Read, &self.path, position, len as u64).await?;
+            Ok(Slice::from(self.disk.contents.borrow().files[&self.id].live.read(position, len)))
+        })
+    }
+
+    fn write<'a>(&'a self, buffer: Rc<Buffer>, position: u64) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.writable()?;
+            let number = self.disk.operations.borrow().len() as u64;
+            let bytes = Rc::new(buffer.as_slice().to_vec());
+            let len = bytes.len() as u64;
+            let under_way = || self.disk.under_way.borrow_mut();
+            under_way().insert(number, (self.id, position, Rc::clone(&bytes)));
+            // Left in place when the power fails: any part of it may be on the drive.
+            let verdict = self.disk.begin(Verb::Write, &self.path, position, len).await?;
+            let room = self.disk.check_room(self.id, position + len);
+            match (verdict, room) {
+                (Verdict::Cut, _) => Err(off()),
+                (Verdict::Fail(Fault::Broken), _) => Err(Fault::Broken.error()),
+                (Verdict::Fail(fault), _) => {
+                    under_way().remove(&number);
+                    Err(fault.error())
+                }
+                (Verdict::Go, Err(error)) => {
+                    under_way().remove(&number);
+                    Err(error)
+                }
+                (Verdict::Go, Ok(())) => {
+                    under_way().remove(&number);
+                    self.disk.contents.borrow_mut().file(self.id).write(position, &bytes);
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    fn flush<'a>(&'a self) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.disk.begin_plain(Verb::Flush, &self.path, 0, 0).await?;
+            self.disk.contents.borrow_mut().file(self.id).flush();
+            Ok(())
+        })
+    }
+
+    fn allocate<'a>(&'a self, position: u64, len: u64) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.writable()?;
+            let live = match self.disk.begin(Verb::Allocate, &self.path, position, len).await? {
+                Verdict::Go => true,
+                Verdict::Cut => false,
+                Verdict::Fail(fault) => return Err(fault.error()),
+            };
+            self.disk.check_room(self.id, position + len)?;
+            self.disk.contents.borrow_mut().file(self.id).extend(position + len);
+            done(live)
+        })
+    }
+
+    fn set_length<'a>(&'a self, len: u64) -> Boxed<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.writable()?;
+            let live = match self.disk.begin(Verb::SetLength, &self.path, len, 0).await? {
+                Verdict::Go => true,
+                Verdict::Cut => false,
+                Verdict::Fail(fault) => return Err(fault.error()),
+            };
+            self.disk.contents.borrow_mut().file(self.id).set_length(len);
+            done(live)
+        })
+    }
+
+    fn length(&self) -> u64 {
+        self.disk.contents.borrow().files[&self.id].live.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::run_one;
+    use proptest::prelude::*;
+
+    fn blocks(bytes: &[u8]) -> Rc<Buffer> {
+        let mut buffer = Buffer::with_capacity(bytes.len() * BLOCK_BYTES);
+        for byte in bytes {
+            buffer.push(&[*byte; BLOCK_BYTES]);
+        }
+        Rc::new(buffer)
+    }
+
+    const DIR: &str = "/data";
+
+    async fn with_file() -> (SimulatedDisk, super::super::File, PathBuf) {
+        let simulated = SimulatedDisk::new();
+        let disk = simulated.disk();
+        let path = Path::new(DIR).join("f");
+        disk.create_dir_all(Path::new(DIR)).await.unwrap();
+        disk.sync_dir(Path::new("/")).await.unwrap();
+        let file = disk.open(&path, Open::CREATE).await.unwrap();
+        disk.sync_dir(Path::new(DIR)).await.unwrap();
+        (simulated, file, path)
+    }
+
+    #[test]
+    fn flushed_bytes_survive_and_others_may() {
+        run_one(async {
+            let mut seen = HashSet::new();
+            for seed in 0..200 {
+                let (simulated, file, path) = with_file().await;
+                file.write(blocks(b"ab"), 0).await.unwrap();
+                file.flush().await.unwrap();
+                file.write(blocks(b"xyz"), 4096).await.unwrap();
+                let after = simulated.reopen(seed);
+                assert!(file.read(0, 1).await.is_err(), "the old disk is off");
+                let bytes = after.disk().read_file(&path).await.unwrap();
+                assert!(bytes[..4096].iter().all(|byte| *byte == b'a'), "seed {seed}");
+                assert!(bytes.len() == 8192 || bytes.len() == 16384, "seed {seed}");
+                for (index, sector) in bytes.chunks(512).enumerate().skip(8) {
+                    let allowed: &[u8] = match index / 8 {
+                        1 => b"bx",
+                        2 => b"\0y",
+                        _ => b"\0z",
+                    };
+                    let byte = sector[0];
+                    assert!(allowed.contains(&byte) && sector.iter().all(|b| *b == byte), "seed {seed}, {index}");
+                }
+                seen.insert(bytes);
+            }
+            assert!(seen.len() > 20, "only {} different images", seen.len());
+        });
+    }
+
+    #[test]
+    fn names_survive_once_their_directory_is_synced() {
+        run_one(async {
+            let mut seen = HashSet::new();
+            for seed in 0..100 {
+                let (simulated, _, path) = with_file().await;
+                let disk = simulated.disk();
+                let moved = Path::new(DIR).join("g");
+                drop(disk.open(&Path::new(DIR).join("new"), Open::CREATE_NEW).await.unwrap());
+                disk.rename(&path, &moved).await.unwrap();
+                let list = simulated.reopen(seed).disk().list(Path::new(DIR)).await.unwrap();
+                let names: Vec<String> = list.into_iter().map(|entry| entry.name).collect();
+                assert_eq!(names.iter().filter(|name| *name == "f" || *name == "g").count(), 1, "{names:?}");
+                seen.insert(names);
+            }
+            assert_eq!(seen.len(), 4, "{seen:?}");
+        });
+    }
+
+    #[test]
+    fn a_small_file_is_replaced_or_not_whatever_the_moment() {
+        run_one(async {
+            let path = Path::new(DIR).join("checkpoint");
+            let mut seen = HashSet::new();
+            for seed in 0..60 {
+                let (simulated, _, _) = with_file().await;
+                let disk = simulated.disk();
+                disk.write_file(&path, b"one".to_vec()).await.unwrap();
+                simulated.cut(When::verb(Verb::WriteFile));
+                disk.write_file(&path, b"two".to_vec()).await.unwrap_err();
+                let bytes = simulated.reopen(seed).disk().read_file(&path).await.unwrap();
+                assert!(bytes == b"one" || bytes == b"two");
+                seen.insert(bytes);
+            }
+            assert_eq!(seen.len(), 2);
+        });
+    }
+
+    #[test]
+    fn the_chosen_operation_fails_and_no_other() {
+        run_one(async {
+            let (simulated, file, path) = with_file().await;
+            simulated.fail(When::verb(Verb::Write).on(|path| path.ends_with("f")).after(1), Fault::NoSpace);
+            simulated.fail(When::verb(Verb::Flush).from_then_on(), Fault::Broken);
+            file.write(blocks(b"a"), 0).await.unwrap();
+            let error = file.write(blocks(b"b"), 0).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            file.write(blocks(b"c"), 4096).await.unwrap();
+            for _ in 0..3 {
+                assert_eq!(file.flush().await.unwrap_err().raw_os_error(), Some(libc::EIO));
+            }
+            simulated.clear_rules();
+            file.flush().await.unwrap();
+            assert_eq!(simulated.disk().read_file(&path).await.unwrap()[4095..4097], *b"ac");
+            assert_eq!(simulated.count(Verb::Flush, |_| true), 4);
+        });
+    }
+
+    #[test]
+    fn a_stalled_write_may_be_on_the_drive_when_the_power_fails() {
+        run_one(async {
+            let mut seen = HashSet::new();
+            for seed in 0..40 {
+                let (simulated, file, path) = with_file().await;
+                file.write(blocks(b"a"), 0).await.unwrap();
+                file.flush().await.unwrap();
+                let stall = simulated.stall(When::verb(Verb::Write));
+                let write = file.write(blocks(b"b"), 0);
+                let cut = async {
+                    stall.reached().await;
+                    simulated.reopen(seed)
+                };
+                let (written, after) = futures_lite::future::zip(write, cut).await;
+                written.unwrap_err();
+                seen.insert(after.disk().read_file(&path).await.unwrap());
+            }
+            assert!(seen.len() > 3, "old, new and torn: {}", seen.len());
+        });
+    }
+
+    #[test]
+    fn a_stalled_operation_goes_on_when_released() {
+        run_one(async {
+            let (simulated, file, _) = with_file().await;
+            let stall = simulated.stall(When::verb(Verb::Flush));
+            let other = async {
+                stall.reached().await;
+                file.write(blocks(b"a"), 0).await.unwrap();
+                stall.release();
+            };
+            let (flushed, ()) = futures_lite::future::zip(file.flush(), other).await;
+            flushed.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_full_disk_refuses_growth_only() {
+        run_one(async {
+            let (simulated, file, _) = with_file().await;
+            simulated.set_capacity(Some(8192));
+            file.allocate(0, 8192).await.unwrap();
+            file.write(blocks(b"ab"), 0).await.unwrap();
+            assert_eq!(file.write(blocks(b"c"), 8192).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+            assert_eq!(file.allocate(0, 8193).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+            assert_eq!(simulated.disk().free_bytes(Path::new(DIR)).await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_killed_process_loses_nothing_that_completed() {
+        run_one(async {
+            let (simulated, file, path) = with_file().await;
+            file.write(blocks(b"a"), 0).await.unwrap();
+            let after = simulated.reopen_after_kill(1);
+            assert_eq!(after.disk().read_file(&path).await.unwrap(), [b'a'; 4096]);
+            // And it is no more durable than before.
+            let lost = (0..50).any(|seed| {
+                let image = SimulatedDisk::with(after.0.contents.borrow().clone()).reopen(seed);
+                let contents = image.0.contents.borrow();
+                contents.files.values().all(|file| file.live.len == 0)
+            });
+            assert!(lost);
+        });
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(u64, Vec<u8>),
+        Flush,
+        SetLength(u64),
+        Allocate(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..6u64, prop::collection::vec(1..=255u8, 1..4)).prop_map(|(at, bytes)| Step::Write(at * 4096, bytes)),
+            2 => Just(Step::Flush),
+            1 => (0..30_000u64).prop_map(Step::SetLength),
+            1 => (0..30_000u64).prop_map(Step::Allocate),
+        ];
+        prop::collection::vec(step, 1..20)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        /// Against flat bytes: what is read is what was written, and after a cut every
+        /// byte is one it had since the last flush, the length too.
+        #[test]
+        fn bytes_follow_a_flat_model(steps in steps(), seed: u64) {
+            run_one(async {
+                let (simulated, file, path) = with_file().await;
+                let mut model: Vec<u8> = Vec::new();
+                let mut since_flush: Vec<Vec<u8>> = vec![Vec::new()];
+                for step in &steps {
+                    match step {
+                        Step::Write(at, bytes) => {
+                            file.write(blocks(bytes), *at).await.unwrap();
+                            let end = *at as usize + bytes.len() * BLOCK_BYTES;
+                            model.resize(model.len().max(end), 0);
+                            for (index, byte) in bytes.iter().enumerate() {
+                                model[*at as usize + index * BLOCK_BYTES..][..BLOCK_BYTES].fill(*byte);
+                            }
+                        }
+                        Step::Flush => {
+                            file.flush().await.unwrap();
+                            since_flush.clear();
+                        }
+                        Step::SetLength(len) => {
+                            file.set_length(*len).await.unwrap();
+                            model.resize(*len as usize, 0);
+                        }
+                        Step::Allocate(len) => {
+                            file.allocate(0, *len).await.unwrap();
+                            model.resize(model.len().max(*len as usize), 0);
+                        }
+                    }
+                    since_flush.push(model.clone());
+                    prop_assert_eq!(file.length(), model.len() as u64);
+                    prop_assert!(file.read(0, 100_000).await.unwrap().as_slice() == model);
+                }
+                let bytes = simulated.reopen(seed).disk().read_file(&path).await.unwrap();
+                prop_assert!(since_flush.iter().any(|state| state.len() == bytes.len()));
+                for (index, byte) in bytes.iter().enumerate() {
+                    let had = since_flush.iter().any(|state| state.get(index).copied().unwrap_or(0) == *byte);
+                    prop_assert!(had, "byte {index} is {byte}");
+                }
+                Ok(())
+            })?;
+        }
+    }
+}

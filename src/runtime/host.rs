@@ -1,0 +1,188 @@
+//! What the host must offer before a core can start. Each thing missing is one
+//! clear line.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::disk::WARM_UP_PREFIX;
+
+/// What this process is going to need.
+#[derive(Clone, Debug)]
+pub struct HostNeeds {
+    /// Cores to be run.
+    pub cores: usize,
+    /// Descriptors: files, connections and what every core takes.
+    pub files: u64,
+    /// Data directories; created when missing.
+    pub data_dirs: Vec<PathBuf>,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct HostFacts {
+    /// The limit of locked memory in bytes; `None`: no limit.
+    pub memlock_bytes: Option<u64>,
+    /// The limit of open descriptors.
+    pub files: u64,
+    /// One line each, worth telling the operator.
+    pub warnings: Vec<String>,
+}
+
+/// Why this host will not do. Each displays as one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error(
+        "io_uring is refused ({0}): allow it (sysctl kernel.io_uring_disabled=0; in a container a seccomp profile \
+         that permits io_uring_setup, io_uring_enter and io_uring_register)"
+    )]
+    IoUring(io::Error),
+    #[error(
+        "locked memory is limited to {have} bytes and {need} are needed: raise it (ulimit -l, LimitMEMLOCK= of the \
+         service, --ulimit memlock= of the container)"
+    )]
+    Memlock { have: u64, need: u64 },
+    #[error(
+        "open files are limited to {have} and {need} are needed: raise it (ulimit -n, LimitNOFILE= of the service, \
+         --ulimit nofile= of the container)"
+    )]
+    Files { have: u64, need: u64 },
+    #[error("cannot read or set the process limits: {0}")]
+    Limits(io::Error),
+    #[error("cannot create data directory {}: {source}", dir.display())]
+    Create { dir: PathBuf, source: io::Error },
+    #[error("data directory {} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("data directory {} is not writable: {source}", dir.display())]
+    NotWritable { dir: PathBuf, source: io::Error },
+    #[error(
+        "data directory {} is on a file system without direct I/O (O_DIRECT): use ext4 or XFS on a local drive",
+        .0.display()
+    )]
+    NoDirectIo(PathBuf),
+}
+
+/// Checks the host and raises the process's soft limits to the hard ones. To be
+/// called before any executor is made: glommio panics where this explains.
+pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
+    let mut warnings = Vec::new();
+    io_uring::IoUring::new(8).map_err(HostError::IoUring)?;
+    let memlock_bytes = raise(libc::RLIMIT_MEMLOCK).map_err(HostError::Limits)?;
+    // glommio refuses to start below 512 KiB.
+    const MEMLOCK_MIN: u64 = 512 << 10;
+    if let Some(have) = memlock_bytes.filter(|&have| have < MEMLOCK_MIN) {
+        return Err(HostError::Memlock { have, need: MEMLOCK_MIN });
+    }
+    let files = raise(libc::RLIMIT_NOFILE).map_err(HostError::Limits)?.unwrap_or(u64::MAX);
+    let need = needs.files + FILES_PER_CORE * needs.cores as u64;
+    if files < need {
+        return Err(HostError::Files { have: files, need });
+    }
+    for dir in &needs.data_dirs {
+        check_data_dir(dir, &mut warnings)?;
+    }
+    Ok(HostFacts { memlock_bytes, files, warnings })
+}
+
+/// Rings, event descriptors, listeners, and a handful to spare.
+const FILES_PER_CORE: u64 = 32;
+
+/// Raises a soft limit to the hard one; the limit then, `None` for none.
+fn raise(resource: libc::__rlimit_resource_t) -> io::Result<Option<u64>> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable and of the right type.
+    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        // SAFETY: `raised` is initialised and only read.
+        if unsafe { libc::setrlimit(resource, &raised) } == 0 {
+            limit = raised;
+        }
+    }
+    Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur))
+}
+
+fn check_data_dir(dir: &Path, warnings: &mut Vec<String>) -> Result<(), HostError> {
+    match fs::metadata(dir) {
+        Ok(facts) if !facts.is_dir() => return Err(HostError::NotADirectory(dir.to_owned())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir).map_err(|source| HostError::Create { dir: dir.to_owned(), source })?;
+        }
+        Err(source) => return Err(HostError::NotWritable { dir: dir.to_owned(), source }),
+    }
+    let not_writable = |source| HostError::NotWritable { dir: dir.to_owned(), source };
+    let path = dir.join(format!("{WARM_UP_PREFIX}{}", std::process::id()));
+    fs::write(&path, b"corelog").map_err(not_writable)?;
+    let direct = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).map(drop);
+    fs::remove_file(&path).map_err(not_writable)?;
+    if is_tmpfs(dir).map_err(not_writable)? {
+        warnings.push(format!(
+            "data directory {} is on tmpfs: its records are lost with the machine's memory",
+            dir.display()
+        ));
+        return Ok(());
+    }
+    match direct {
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(HostError::NoDirectIo(dir.to_owned())),
+        Err(error) => Err(not_writable(error)),
+    }
+}
+
+fn is_tmpfs(dir: &Path) -> io::Result<bool> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
+    // SAFETY: statfs is plain data for which zeroes are valid.
+    let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is a string with its final zero, `facts` is writable.
+    if unsafe { libc::statfs(path.as_ptr(), &mut facts) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(facts.f_type == libc::TMPFS_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(dir: &Path) -> HostNeeds {
+        HostNeeds { cores: 2, files: 100, data_dirs: vec![dir.to_owned()] }
+    }
+
+    #[test]
+    fn this_host_will_do_and_the_directory_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("a/b");
+        let facts = check_host(&needs(&data)).unwrap();
+        assert!(facts.files >= 164, "{facts:?}");
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "the check leaves nothing behind");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let too_many = HostNeeds { files: u64::MAX / 2, ..needs(dir.path()) };
+        for (needs, expected) in [
+            (needs(&file), "is not a directory"),
+            (needs(&file.join("sub")), "is not writable: Not a directory"),
+            (too_many, "open files are limited to"),
+            (needs(Path::new("/proc/corelog")), "cannot create data directory /proc/corelog"),
+        ] {
+            let text = check_host(&needs).unwrap_err().to_string();
+            assert!(text.contains(expected) && !text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_is_allowed_with_a_warning() {
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
+        let facts = check_host(&needs(dir.path())).unwrap();
+        assert!(facts.warnings[0].contains("is on tmpfs"), "{facts:?}");
+    }
+}

@@ -1,0 +1,557 @@
+//! TCP: listeners, and sockets that a reader task and a writer task share.
+//!
+//! Receiving goes straight into the caller's buffer and sending is gathered
+//! straight from the pieces of a rope; glommio only tells when a socket is ready.
+//! One task reads and one task writes a socket; one task accepts on a listener and
+//! waits for nothing else meanwhile.
+//!
+//! Nothing is cancelled: [`Listener::close`] and [`Socket::shutdown`] make the
+//! waiting tasks come back by themselves.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_lite::io::{AsyncRead, AsyncWrite};
+use glommio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Type};
+
+use super::clock;
+use crate::base::{Rope, limits};
+
+/// Accepts connections on one address, for one core.
+pub struct Listener {
+    listener: TcpListener,
+    /// The descriptor that `listener` owns.
+    fd: Borrowed,
+    local: SocketAddr,
+    closed: Cell<bool>,
+}
+
+fn explain(address: SocketAddr, error: io::Error) -> io::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "the port is taken; stop the process that listens there, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => return io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {hint}"))
+}
+
+/// How a listener is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions {
+    /// Other cores listen there too, and the kernel spreads connections among them.
+    pub reuse_port: bool,
+    /// Connections that may wait to be accepted (`socket.listen.backlog.size`).
+    pub backlog: i32,
+    /// Bytes of the kernel's buffers per connection (`socket.send.buffer.bytes`,
+    /// `socket.receive.buffer.bytes`); `None` lets them grow with need.
+    pub send_buffer_bytes: Option<usize>,
+    pub receive_buffer_bytes: Option<usize>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        let backlog = limits::LISTEN_BACKLOG;
+        ListenOptions { reuse_port: false, backlog, send_buffer_bytes: None, receive_buffer_bytes: None }
+    }
+}
+
+/// A bound socket that listens.
+fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<socket2::Socket> {
+    // `new` sets CLOEXEC.
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of before in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    // Accepted sockets inherit the sizes; the receive window is settled before.
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    Ok(socket)
+}
+
+/// Fails when somebody listens on `address`. Listeners that share a port
+/// (`reuse_port`) would otherwise share it with another process of the same user
+/// without a word.
+pub fn check_port_free(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    listen(address, &ListenOptions::default()).map(drop).map_err(|error| explain(address, error))
+}
+
+impl Listener {
+    /// Listens on `address`, with the default options but for `reuse_port`.
+    pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Listener> {
+        Listener::bind_with(address, &ListenOptions { reuse_port, ..ListenOptions::default() })
+    }
+
+    /// Listens on `address`. The error names it and says what to do.
+    pub fn bind_with(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
+        let socket = listen(address, options).map_err(|error| explain(address, error))?;
+        let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = socket.into_raw_fd();
+        // SAFETY: `into_raw_fd` gave the descriptor up, so the listener is its only
+        // owner. It stays in blocking mode, as glommio's accept wants it, and is
+        // never shared with another executor.
+        let listener = unsafe { TcpListener::from_raw_fd(fd) };
+        Ok(Listener { listener, fd: Borrowed(fd), local, closed: Cell::new(false) })
+    }
+
+    /// The next connection. Trouble of a moment (no descriptor left, a connection
+    /// gone before it was accepted) is waited out with a warning; an error means
+    /// that this listener is over, after [`Listener::close`] or else.
+    ///
+    /// To be awaited to its end by one task that awaits nothing else meanwhile: a
+    /// connection that arrives for a dropped future is lost, and its descriptor.
+    pub async fn accept(&self) -> io::Result<Socket> {
+        loop {
+            if self.closed.get() {
+                return Err(io::Error::new(io::ErrorKind::NotConnected, format!("listener {} is closed", self.local)));
+            }
+            // Accepts and binds to this executor in one step: nothing that could be
+            // dropped unbound comes into our hands.
+            let error = match self.listener.accept().await {
+                Ok(stream) => match Socket::new(stream) {
+                    Ok(socket) => return Ok(socket),
+                    // Gone already: its socket has no peer any more.
+                    Err(error) => {
+                        tracing::debug!("a connection to {} ended before it was accepted: {error}", self.local);
+                        continue;
+                    }
+                },
+                Err(error) => io::Error::from(error),
+            };
+            if self.closed.get() {
+                continue;
+            }
+            match error.raw_os_error() {
+                // The connection is at fault, the next may be fine (accept(2)).
+                Some(
+                    libc::ECONNABORTED
+                    | libc::EINTR
+                    | libc::EPROTO
+                    | libc::EPERM
+                    | libc::ENETDOWN
+                    | libc::ENOPROTOOPT
+                    | libc::EHOSTDOWN
+                    | libc::EHOSTUNREACH
+                    | libc::ENETUNREACH
+                    | libc::ETIMEDOUT,
+                ) => {}
+                // Nothing left to accept with; the connection waits in the backlog.
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    tracing::warn!("cannot accept on {}: {error}; trying again in {ACCEPT_PAUSE:?}", self.local);
+                    clock::sleep(ACCEPT_PAUSE).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Stops listening: a waiting [`Listener::accept`] returns an error, new
+    /// connections are refused. The port is free once the listener is dropped.
+    pub fn close(&self) {
+        self.closed.set(true);
+        let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Both);
+    }
+
+    /// The address, with the port that was chosen if 0 was asked for.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+/// How long a listener waits when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The descriptor of a glommio socket that stands in the same struct: open for as
+/// long as that struct lives.
+struct Borrowed(RawFd);
+
+impl AsFd for Borrowed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: `Listener` and `Inner` keep this beside the owner of the
+        // descriptor and give neither away, so it is open while `self` is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// One connection. Clones are the same connection; the last one closes it.
+#[derive(Clone)]
+pub struct Socket(Rc<Inner>);
+
+struct Inner {
+    stream: RefCell<TcpStream>,
+    fd: Borrowed,
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// The last receive took all there was: ask for readiness before trying again.
+    drained: Cell<bool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The peer learns of the end now, not when glommio has got round to
+        // cancelling its readiness operations.
+        let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Socket {
+    /// Takes an accepted or connected stream over and sets its options.
+    fn new(stream: TcpStream) -> io::Result<Socket> {
+        let fd = Borrowed(stream.as_raw_fd());
+        let (peer, local) = {
+            let socket = SockRef::from(&fd);
+            // glommio's accept(2) path leaves it out.
+            socket.set_cloexec(true)?;
+            // Answers are written whole; waiting for more to send only delays them.
+            socket.set_tcp_nodelay(true)?;
+            // As Kafka does: finds peers that vanished without a word.
+            socket.set_keepalive(true)?;
+            let address = |address: socket2::SockAddr| address.as_socket().ok_or(io::ErrorKind::InvalidData);
+            (address(socket.peer_addr()?)?, address(socket.local_addr()?)?)
+        };
+        Ok(Socket(Rc::new(Inner { stream: RefCell::new(stream), fd, peer, local, drained: Cell::new(true) })))
+    }
+
+    /// Connects to a listener: for clients and tests.
+    pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
+        Socket::new(TcpStream::connect(address).await?)
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.0.fd)
+    }
+
+    /// Appends received bytes to `into`, as many as there are and as its spare
+    /// capacity holds; waits until there is at least one. 0: the peer has ended its
+    /// side, or [`Socket::shutdown`] was called.
+    ///
+    /// # Panics
+    /// Without spare capacity: 0 would be taken for the end.
+    pub async fn receive(&self, into: &mut BytesMut) -> io::Result<usize> {
+        assert!(into.capacity() > into.len(), "no room to receive into");
+        loop {
+            if !self.0.drained.get() {
+                match self.receive_now(into) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return result,
+                }
+            }
+            // glommio tries to receive before it waits, and wants initialised memory
+            // for that: a few bytes of our own, which are moved over if any came.
+            let mut first = [0u8; 64];
+            let room = first.len().min(into.capacity() - into.len());
+            let mut parked = false;
+            let count = std::future::poll_fn(|cx| {
+                if parked {
+                    return Poll::Ready(Ok(None));
+                }
+                let polled = Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, &mut first[..room]);
+                parked = polled.is_pending();
+                polled.map_ok(Some)
+            })
+            .await?;
+            self.0.drained.set(false);
+            if let Some(count) = count {
+                into.extend_from_slice(&first[..count]);
+                if count < first.len() {
+                    return Ok(count);
+                }
+                // Most likely there is more.
+                if into.capacity() > into.len()
+                    && let Ok(more) = self.receive_now(into)
+                {
+                    return Ok(count + more);
+                }
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Receives what is there; `WouldBlock` when nothing is.
+    fn receive_now(&self, into: &mut BytesMut) -> io::Result<usize> {
+        loop {
+            let spare: &mut [MaybeUninit<u8>] = into.spare_capacity_mut();
+            let room = spare.len();
+            match self.socket().recv_with_flags(spare, libc::MSG_DONTWAIT) {
+                Ok(count) => {
+                    self.0.drained.set(count < room);
+                    // SAFETY: the kernel says it wrote the first `count` bytes of the
+                    // spare capacity.
+                    unsafe { into.set_len(into.len() + count) };
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends the whole rope, piece after piece without joining them, and empties it;
+    /// waits while the peer does not read. After an error, or when the future is
+    /// dropped, the rope holds what was not sent. One task at a time.
+    pub async fn send(&self, rope: &mut Rope) -> io::Result<()> {
+        while !rope.is_empty() {
+            self.send_some(rope).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the kernel takes of the rope in one go, waiting for room if there is
+    /// none: for a caller that watches whether the peer still takes anything.
+    pub async fn send_some(&self, rope: &mut Rope) -> io::Result<()> {
+        match self.send_now(rope) {
+            Ok(count) => rope.advance(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // glommio tries to send the first piece, then waits for room.
+                let Some(first) = rope.pieces().next() else { return Ok(()) };
+                let count = std::future::poll_fn(|cx| {
+                    Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, first.as_slice())
+                })
+                .await?;
+                rope.advance(count);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Sends what the kernel takes at once of the first pieces.
+    fn send_now(&self, rope: &Rope) -> io::Result<usize> {
+        /// Most answers are a header and a handful of batches.
+        const FEW: usize = 16;
+        /// What one call takes (IOV_MAX).
+        const MANY: usize = 1024;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let slices = rope.pieces().map(|piece| IoSlice::new(piece.as_slice()));
+        if slices.len() <= FEW {
+            let mut few = [IoSlice::new(&[]); FEW];
+            let count = slices.len();
+            few.iter_mut().zip(slices).for_each(|(place, slice)| *place = slice);
+            self.socket().send_vectored_with_flags(&few[..count], flags)
+        } else {
+            let many: Vec<IoSlice<'_>> = slices.take(MANY).collect();
+            self.socket().send_vectored_with_flags(&many, flags)
+        }
+    }
+
+    /// Ends both directions: waiting receives return 0, sends fail, the peer sees
+    /// the end. What was sent before still arrives.
+    pub fn shutdown(&self) {
+        let _ = self.socket().shutdown(std::net::Shutdown::Both);
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.0.peer
+    }
+
+    /// Our end.
+    pub fn local(&self) -> SocketAddr {
+        self.0.local
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Piece;
+    use crate::runtime::run_one;
+    use crate::runtime::task::{self, OnPanic, Queue};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn localhost() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
+    }
+
+    /// Sends back what arrives, for every connection, until closed.
+    fn echo(listener: &Rc<Listener>) {
+        let listener = Rc::clone(listener);
+        task::spawn(Queue::Network, "accept", OnPanic::StopProcess, async move {
+            while let Ok(socket) = listener.accept().await {
+                task::spawn(Queue::Network, "echo", OnPanic::EndTask, async move {
+                    let mut bytes = BytesMut::with_capacity(1 << 16);
+                    while socket.receive(&mut bytes).await.is_ok_and(|count| count > 0) {
+                        let mut rope = Rope::from(bytes.split().freeze());
+                        if socket.send(&mut rope).await.is_err() {
+                            break;
+                        }
+                        bytes.reserve(1 << 16);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn bytes_come_back_as_they_were_sent() {
+        run_one(async {
+            let listener = Rc::new(Listener::bind(localhost(), false).unwrap());
+            echo(&listener);
+            let socket = Socket::connect(listener.local()).await.unwrap();
+            let mut sent = Vec::new();
+            let mut rope = Rope::new();
+            for i in 0..3000usize {
+                let piece: Vec<u8> = (0..i % 700).map(|byte| (byte * i) as u8).collect();
+                sent.extend_from_slice(&piece);
+                if i % 2 == 0 {
+                    rope.push_bytes(Bytes::from(piece));
+                } else {
+                    let len = piece.len();
+                    rope.push(Piece::shared(Rc::new(piece), 0..len));
+                }
+            }
+            let writer = socket.clone();
+            task::spawn(Queue::Network, "writer", OnPanic::StopProcess, async move {
+                writer.send(&mut rope).await.unwrap();
+                assert!(rope.is_empty());
+            });
+            let mut back = BytesMut::with_capacity(100);
+            while back.len() < sent.len() {
+                back.reserve(1000);
+                assert!(socket.receive(&mut back).await.unwrap() > 0);
+            }
+            assert!(back == sent);
+            socket.shutdown();
+            drop(socket);
+            listener.close();
+            task::all_ended("accept").await;
+            task::all_ended("echo").await;
+        });
+    }
+
+    /// Two ends of one connection.
+    async fn pair() -> (Listener, Socket, Socket) {
+        let listener = Listener::bind(localhost(), false).unwrap();
+        // The kernel completes the connection before it is accepted.
+        let client = Socket::connect(listener.local()).await.unwrap();
+        let server = listener.accept().await.unwrap();
+        assert_eq!((client.peer(), client.local()), (server.local(), server.peer()));
+        (listener, client, server)
+    }
+
+    #[test]
+    fn shutdown_ends_a_waiting_receive_and_the_peer_sees_it() {
+        run_one(async {
+            let (_listener, client, server) = pair().await;
+            let reader = server.clone();
+            task::spawn(Queue::Network, "reader", OnPanic::StopProcess, async move {
+                let mut bytes = BytesMut::with_capacity(10);
+                assert_eq!(reader.receive(&mut bytes).await.unwrap(), 0);
+            });
+            task::yield_now().await;
+            assert_eq!(task::alive(), [("reader", 1)]);
+            server.shutdown();
+            task::all_ended("reader").await;
+            let mut bytes = BytesMut::with_capacity(10);
+            assert_eq!(client.receive(&mut bytes).await.unwrap(), 0);
+            let error = server.send(&mut Rope::from(Bytes::from_static(b"x"))).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        });
+    }
+
+    #[test]
+    fn the_last_clone_closes_at_once_while_a_peer_waits() {
+        run_one(async {
+            let (_listener, client, server) = pair().await;
+            drop(server.clone());
+            server.send(&mut Rope::from(Bytes::from_static(b"bye"))).await.unwrap();
+            drop(server);
+            let mut bytes = BytesMut::with_capacity(10);
+            assert_eq!(client.receive(&mut bytes).await.unwrap(), 3);
+            assert_eq!(client.receive(&mut bytes).await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn closing_a_listener_ends_its_waiting_accept() {
+        run_one(async {
+            let listener = Rc::new(Listener::bind(localhost(), false).unwrap());
+            let address = listener.local();
+            let accepting = Rc::clone(&listener);
+            task::spawn(Queue::Network, "accept", OnPanic::StopProcess, async move {
+                assert!(accepting.accept().await.is_err());
+            });
+            task::yield_now().await;
+            // Long enough for the operation to be with the kernel.
+            clock::sleep(Duration::from_millis(2)).await;
+            listener.close();
+            task::all_ended("accept").await;
+            assert!(listener.accept().await.is_err());
+            drop(listener);
+            Listener::bind(address, false).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_what_to_do() {
+        run_one(async {
+            let one = Listener::bind(localhost(), true).unwrap();
+            let other = Listener::bind(one.local(), true).unwrap();
+            assert_eq!(other.local(), one.local());
+            for refused in [Listener::bind(one.local(), false).map(drop), check_port_free(one.local())] {
+                let text = refused.unwrap_err().to_string();
+                assert!(text.contains(&format!("cannot listen on {}: the port is taken", one.local())), "{text}");
+            }
+            let elsewhere = SocketAddr::from(([203, 0, 113, 1], 9092));
+            let text = Listener::bind(elsewhere, false).err().unwrap().to_string();
+            assert!(text.contains("no interface of this machine has that address"), "{text}");
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// Whatever the pieces and however little the kernel takes at a time.
+        #[test]
+        fn ropes_arrive_byte_for_byte(lengths in prop::collection::vec(0..3000usize, 1..60), small in prop::collection::vec(0..3usize, 0..2500), chunk in 1..5000usize) {
+            run_one(async {
+                let (_listener, client, server) = pair().await;
+                // The kernel makes a few KiB of it: most sends are partial, and wait.
+                server.socket().set_send_buffer_size(1).unwrap();
+                let mut sent = Vec::new();
+                let mut rope = Rope::new();
+                for (index, len) in lengths.iter().chain(&small).enumerate() {
+                    let piece: Vec<u8> = (0..*len).map(|byte| (byte + 7 * index) as u8).collect();
+                    sent.extend_from_slice(&piece);
+                    match index % 2 {
+                        0 => rope.push_bytes(piece),
+                        _ => rope.push(Piece::shared(Rc::new(piece), 0..*len)),
+                    }
+                }
+                task::spawn(Queue::Network, "sender", OnPanic::StopProcess, async move {
+                    server.send(&mut rope).await.unwrap();
+                    assert!(rope.is_empty());
+                });
+                let mut back = BytesMut::new();
+                loop {
+                    back.reserve(chunk);
+                    if client.receive(&mut back).await.unwrap() == 0 {
+                        break;
+                    }
+                }
+                assert!(back == sent, "{} bytes of {}", back.len(), sent.len());
+            });
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! SIGTERM and SIGINT as something core 0 can wait for.
+//!
+//! The signals are blocked in every thread and read from a descriptor by the
+//! thread that runs the cores, which hands each one to core 0. The only signal
+//! handler does nothing: it is there so that a core's sleep can be ended from
+//! another thread (`Nudge`).
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::thread::JoinHandleExt;
+use std::thread::JoinHandle;
+
+use super::cores;
+
+/// Completes once per SIGTERM or SIGINT that the process receives. Only core 0
+/// is told; elsewhere it never completes. One waiter at a time.
+pub async fn terminated() {
+    let core = cores::current();
+    loop {
+        if core.take_termination() {
+            return;
+        }
+        core.termination_signal().wait().await;
+    }
+}
+
+fn mask() -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data that sigemptyset initialises before use; the
+    // pointers are to that local.
+    unsafe {
+        let mut mask: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut mask);
+        libc::sigaddset(&mut mask, libc::SIGTERM);
+        libc::sigaddset(&mut mask, libc::SIGINT);
+        mask
+    }
+}
+
+/// Blocks the two signals in this thread and in those it starts from now on.
+/// [`super::run_cores`] does it too; a program that starts threads before calls
+/// it first, or a signal that lands on such a thread ends the process at once.
+pub fn block() -> io::Result<()> {
+    let mask = mask();
+    // SAFETY: `mask` is initialised and lives through the call; no old mask is
+    // asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &mask, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// For a program without cores, such as a client command: calls `told` for each
+/// of the two signals, on a thread of its own. To be called before any other
+/// thread is started.
+pub fn on_termination(told: impl Fn() + Send + 'static) -> io::Result<()> {
+    block()?;
+    let wait = move || {
+        let mask = mask();
+        loop {
+            let mut signal = 0;
+            // SAFETY: `mask` is initialised and `signal` writable, both through the call.
+            if unsafe { libc::sigwait(&mask, &mut signal) } == 0 {
+                told();
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_string()).spawn(wait).map(drop)
+}
+
+/// The descriptor from which blocked signals are read.
+pub(super) struct Signals(OwnedFd);
+
+impl Signals {
+    pub fn new() -> io::Result<Signals> {
+        block()?;
+        let mask = mask();
+        // SAFETY: `mask` is initialised and lives through the call.
+        let fd = unsafe { libc::signalfd(-1, &mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` is a fresh descriptor that nobody else closes.
+        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Takes one signal if there is one: its number.
+    pub fn take(&self) -> Option<u32> {
+        // SAFETY: signalfd_siginfo is plain data for which zeroes are valid.
+        let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+        let size = std::mem::size_of_val(&info);
+        // SAFETY: `info` is writable for `size` bytes; the descriptor is ours.
+        let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size) };
+        (read == size as isize).then_some(info.ssi_signo)
+    }
+}
+
+/// Ends the sleep of a thread's executor from outside.
+///
+/// glommio may park with tasks ready to run (see `cores::heartbeat`), at the worst
+/// before any of them has run for the first time, when there is no timer and no
+/// waker yet that could end it. A signal ends the wait in the kernel whatever the
+/// state of the executor is; it then looks at its queues again.
+#[derive(Clone, Copy)]
+pub(super) struct Nudge(libc::pthread_t);
+
+impl Nudge {
+    /// For this thread. To be used while it runs or has not been joined.
+    pub fn this_thread() -> Nudge {
+        // SAFETY: has no preconditions.
+        Nudge(unsafe { libc::pthread_self() })
+    }
+
+    /// For a thread that was started here.
+    pub fn thread<T>(thread: &JoinHandle<T>) -> Nudge {
+        Nudge(thread.as_pthread_t())
+    }
+
+    /// Makes the signal harmless; before the first [`Nudge::wake`].
+    pub fn prepare() {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: sigaction is plain data for which zeroes are valid: no flags, an
+        // empty mask. The handler touches nothing. Calls that can be restarted are
+        // (SA_RESTART); the wait of io_uring is not among them.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut());
+        }
+    }
+
+    pub fn wake(self) {
+        // SAFETY: by the promise of whoever made it the thread has not been joined, so
+        // its id is valid; SIGURG is ignored by default and harmless after `prepare`.
+        unsafe { libc::pthread_kill(self.0, libc::SIGURG) };
+    }
+}

@@ -1,0 +1,236 @@
+//! The controller's driver: one writer of the metadata log, on core 0.
+//!
+//! An intention (create a topic, hand out producer ids) becomes records; the records
+//! become durable; every core takes them into its image and opens what it owns of
+//! them; then the answer leaves. `metadata::Controller` decides, this only moves.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::messages::{self, Call, Committed};
+use super::{Core, images};
+use crate::base::wait::{self, Sender, Signal};
+use crate::base::{CoreIndex, Offset, Uuid};
+use crate::config::BrokerConfig;
+use crate::metadata::controller::{Endpoint, Registration};
+use crate::metadata::{self, ControllerOptions, Intention, Journal, JournalError, JournalOptions};
+use crate::runtime::task::{self, OnPanic, Queue};
+use crate::runtime::{self, clock};
+
+/// An answer waits no longer than this for all cores to open what was created: the
+/// change is durable, and clients of a slow core are told to retry.
+const APPLY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Metadata could not be changed, and was not: the reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+impl Unavailable {
+    fn stopping() -> Unavailable {
+        Unavailable("the process is stopping".into())
+    }
+}
+
+/// What the controller answers an intention.
+pub type Outcome = Result<metadata::Answer, Unavailable>;
+
+/// The controller's queue and what each core has applied. Only core 0 has one.
+pub struct Controller {
+    journal: Journal,
+    queue: RefCell<VecDeque<(Intention, Sender<Outcome>)>>,
+    work: Signal,
+    applied: RefCell<Vec<Offset>>,
+    waiting: RefCell<Vec<(Offset, Sender<()>)>>,
+}
+
+impl Controller {
+    pub fn new(journal: Journal, cores: u16) -> Controller {
+        Controller {
+            journal,
+            queue: RefCell::default(),
+            work: Signal::new(),
+            applied: RefCell::new(vec![Offset::ZERO; usize::from(cores)]),
+            waiting: RefCell::default(),
+        }
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// A core has made true what the metadata says up to `end`.
+    pub fn applied(&self, core: CoreIndex, end: Offset) {
+        self.applied.borrow_mut()[usize::from(core.0)] = end;
+        let reached = self.applied_everywhere();
+        self.waiting.borrow_mut().retain_mut(|(wanted, _)| *wanted > reached);
+    }
+
+    fn applied_everywhere(&self) -> Offset {
+        self.applied.borrow().iter().copied().min().unwrap_or(Offset::ZERO)
+    }
+
+    async fn wait_applied(&self, end: Offset) {
+        if self.applied_everywhere() >= end {
+            return;
+        }
+        let (sender, receiver) = wait::once();
+        self.waiting.borrow_mut().push((end, sender));
+        // Dropped by `applied` when it is reached.
+        let _ = clock::timeout(APPLY_WAIT_MAX, receiver).await;
+    }
+}
+
+impl Core {
+    /// Changes metadata: here on core 0, otherwise by a call to it. The answer comes
+    /// when the change is durable and every core has opened what it owns of it.
+    pub async fn control(&self, intention: Intention) -> Outcome {
+        match self.controller.get() {
+            Some(controller) => {
+                let (sender, receiver) = wait::once();
+                controller.queue.borrow_mut().push_back((intention, sender));
+                controller.work.raise();
+                // Nobody works off the queue of a process that stops.
+                let stopped = async {
+                    self.stop.raised().await;
+                    Err(Unavailable::stopping())
+                };
+                let answered = async { receiver.await.unwrap_or_else(|_| Err(Unavailable::stopping())) };
+                futures_lite::future::or(answered, stopped).await
+            }
+            None => match self.router.ask(CoreIndex(0), Call::Control(intention)).await {
+                Ok(messages::Answer::Control(outcome)) => outcome,
+                Ok(_) => unreachable!("a call is answered in kind"),
+                Err(_) => Err(Unavailable::stopping()),
+            },
+        }
+    }
+}
+
+/// What decides; see [`metadata::Controller`].
+pub fn planner(config: &BrokerConfig) -> metadata::Controller {
+    let options = ControllerOptions {
+        num_partitions: config.num_partitions,
+        default_replication_factor: config.default_replication_factor as i16,
+        topic_defaults: config.topic_defaults(),
+    };
+    metadata::Controller::new(options, draw_id)
+}
+
+/// A random id that Kafka does not reserve.
+pub fn draw_id() -> Uuid {
+    loop {
+        if let Some(id) = Uuid::from_random(runtime::random_bytes()) {
+            return id;
+        }
+    }
+}
+
+/// How this process registers as a broker of its own metadata.
+pub fn registration(core: &Core) -> Registration {
+    let config = core.config();
+    let endpoints = config.advertised_listeners.iter().map(|listener| Endpoint {
+        name: listener.name.clone(),
+        host: listener.host.clone(),
+        port: listener.port,
+        security_protocol: 0,
+    });
+    Registration {
+        node: config.node_id,
+        incarnation: draw_id(),
+        endpoints: endpoints.collect(),
+        rack: config.broker_rack.clone(),
+        log_dirs: vec![core.identity().directory_id],
+    }
+}
+
+/// On core 0, at start: opens the metadata log, gives what it holds to every core, and
+/// registers this process in it.
+pub async fn open(core: &Rc<Core>) -> Result<(), JournalError> {
+    let config = core.config();
+    let options = JournalOptions {
+        node: config.node_id,
+        clean: core.identity().clean,
+        segment_bytes: config.metadata_log_segment_bytes,
+        snapshot_bytes: config.metadata_log_max_record_bytes_between_snapshots.max(1) as u64,
+        snapshot_interval: match config.metadata_log_max_snapshot_interval_ms {
+            0 => Duration::MAX,
+            ms => Duration::from_millis(ms as u64),
+        },
+        memory: Rc::clone(core.partitions().tail_memory()),
+    };
+    let (journal, replay) = Journal::open(core.disk(), core.data_dir(), &options, clock::unix_ms()).await?;
+    images::begin(core, replay).await;
+    let image = core.image();
+    let plan = planner(config).plan(&image, image.end(), &Intention::RegisterBroker(registration(core)));
+    drop(image);
+    if let metadata::Answer::RegisterBroker(Err(refusal)) = plan.answer {
+        return Err(JournalError::Foreign(refusal.message.unwrap_or_else(|| format!("{:?}", refusal.reason))));
+    }
+    let epoch = journal.epoch();
+    let end = journal.append(&plan.records, clock::unix_ms()).await?;
+    images::publish(core, Committed { records: Arc::new(plan.records), end, epoch }).await;
+    let controller = Rc::new(Controller::new(journal, core.placement().cores()));
+    assert!(core.controller.set(controller).is_ok(), "core 0 opens the metadata log once");
+    Ok(())
+}
+
+/// Works off intentions one by one until the process stops. Runs on core 0 only.
+pub async fn run(core: Rc<Core>) {
+    let controller = Rc::clone(core.controller.get().expect("core 0 has a controller"));
+    let planner = planner(&core.config);
+    loop {
+        let next = controller.queue.borrow_mut().pop_front();
+        let Some((intention, sender)) = next else {
+            if core.stop.is_raised() {
+                return;
+            }
+            controller.work.wait().await;
+            continue;
+        };
+        let image = core.image();
+        let plan = planner.plan(&image, image.end(), &intention);
+        drop(image);
+        if plan.records.is_empty() {
+            sender.send(Ok(plan.answer));
+            continue;
+        }
+        match controller.journal.append(&plan.records, clock::unix_ms()).await {
+            Ok(end) => {
+                let epoch = controller.journal.epoch();
+                images::publish(&core, Committed { records: Arc::new(plan.records), end, epoch }).await;
+                let controller = Rc::clone(&controller);
+                task::spawn(Queue::Log, "metadata answer", OnPanic::StopProcess, async move {
+                    controller.wait_applied(end).await;
+                    sender.send(Ok(plan.answer));
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "append to the metadata log");
+                sender.send(Err(Unavailable(error.to_string())));
+            }
+        }
+    }
+}
+
+/// Regular care of the metadata log; writes a snapshot when one is due. Core 0 only.
+pub async fn upkeep(core: &Core) {
+    let Some(controller) = core.controller.get() else { return };
+    let now = clock::unix_ms();
+    controller.journal.upkeep(now);
+    if controller.journal.snapshot_due(now)
+        && let Err(error) = controller.journal.snapshot(&core.image(), now).await
+    {
+        tracing::warn!(%error, "write a snapshot of the metadata");
+    }
+}
+
+/// Lets [`run`] look at the stop flag.
+pub fn wake(core: &Core) {
+    if let Some(controller) = core.controller.get() {
+        controller.work.raise();
+    }
+}

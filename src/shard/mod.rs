@@ -1,0 +1,168 @@
+//! One core's world: the partitions it owns, its coordinators, its image of the
+//! metadata, and the way to other cores.
+//!
+//! Relies on partitions, metadata and coordinators; knows no message of the Kafka
+//! protocol and no socket. Everything here is single-threaded; what crosses cores is
+//! [`messages::Message`], a closed enum.
+
+pub mod brokers;
+pub mod controller;
+pub mod coordinators;
+pub mod fetch_sessions;
+pub mod images;
+pub mod messages;
+pub mod partitions;
+pub mod placement;
+mod producer_ids;
+mod router;
+mod rules;
+pub mod start;
+mod upkeep;
+
+use std::cell::{OnceCell, RefCell, RefMut};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::budget::Budget;
+use crate::base::{CoreIndex, Uuid};
+use crate::config::BrokerConfig;
+use crate::metadata::Image;
+use crate::runtime::clock;
+use crate::runtime::disk::Disk;
+use crate::runtime::task::StopFlag;
+
+use brokers::Mapping;
+use coordinators::Coordinators;
+use fetch_sessions::FetchSessions;
+use images::Images;
+use messages::ForwardedRequest;
+use partitions::Partitions;
+use placement::Placement;
+use producer_ids::ProducerIds;
+use router::Router;
+
+/// Handles a whole request that another core sent here; set by the layer that knows
+/// requests. `None`: the client's connection has to be closed.
+pub type RequestHandler = Box<dyn Fn(Rc<Core>, ForwardedRequest) -> Pin<Box<dyn Future<Output = Option<Bytes>>>>>;
+
+/// Who this process is: read from `meta.properties` before the cores start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster_id: String,
+    pub directory_id: Uuid,
+    /// Where partitions live.
+    pub data_dir: PathBuf,
+    /// Whether the last stop was clean: no recovery scan is needed.
+    pub clean: bool,
+}
+
+/// One core's world.
+pub struct Core {
+    index: CoreIndex,
+    placement: Placement,
+    brokers: Mapping,
+    config: Arc<BrokerConfig>,
+    identity: Arc<Identity>,
+    disk: Disk,
+    image: RefCell<Rc<Image>>,
+    images: Images,
+    partitions: Partitions,
+    coordinators: Coordinators,
+    router: Router,
+    /// Only on core 0.
+    controller: OnceCell<Rc<controller::Controller>>,
+    producer_ids: ProducerIds,
+    fetch_sessions: RefCell<FetchSessions>,
+    request_memory: Rc<Budget>,
+    read_memory: Rc<Budget>,
+    handler: OnceCell<RequestHandler>,
+    stop: StopFlag,
+}
+
+impl Core {
+    pub fn index(&self) -> CoreIndex {
+        self.index
+    }
+
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// How this node's cores are shown to clients.
+    pub fn brokers(&self) -> Mapping {
+        self.brokers
+    }
+
+    pub fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.identity.data_dir
+    }
+
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The metadata as this core knows it. Hold it as long as one decision takes.
+    pub fn image(&self) -> Rc<Image> {
+        Rc::clone(&self.image.borrow())
+    }
+
+    /// The partitions this core owns.
+    pub fn partitions(&self) -> &Partitions {
+        &self.partitions
+    }
+
+    pub fn coordinators(&self) -> &Coordinators {
+        &self.coordinators
+    }
+
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Incremental fetch sessions of the clients that are connected to this core.
+    pub fn fetch_sessions(&self) -> RefMut<'_, FetchSessions> {
+        self.fetch_sessions.borrow_mut()
+    }
+
+    /// Memory for frames of requests under way.
+    pub fn request_memory(&self) -> &Rc<Budget> {
+        &self.request_memory
+    }
+
+    /// Memory for what is read for fetches until it has been sent.
+    pub fn read_memory(&self) -> &Rc<Budget> {
+        &self.read_memory
+    }
+
+    /// Sets who handles requests that other cores send here.
+    ///
+    /// # Panics
+    /// When it is set twice.
+    pub fn on_request(&self, handler: RequestHandler) {
+        assert!(self.handler.set(handler).is_ok(), "the request handler is set once");
+    }
+
+    /// Raised when the process stops.
+    pub fn stop(&self) -> &StopFlag {
+        &self.stop
+    }
+
+    /// Sleeps; true when the process stops, which ends the sleep early.
+    pub async fn sleep_or_stop(&self, duration: Duration) -> bool {
+        clock::timeout(duration, self.stop.raised()).await.is_some()
+    }
+}

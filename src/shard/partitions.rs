@@ -1,0 +1,609 @@
+//! The partitions one core owns: finding them, opening and removing them as the
+//! metadata says, and the operations on them that requests need, whether they came
+//! in here or on another core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::messages::{EpochQuery, OffsetQuery, Read};
+use super::{Core, rules};
+use crate::base::budget::Permit;
+use crate::base::{CoreIndex, LeaderEpoch, Offset, Rope, TopicPartition, UnixMs, Uuid, wait};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::log::{Stage, TailMemory};
+use crate::metadata::controller::METADATA_TOPIC;
+use crate::metadata::image::{ResourceType, Topic};
+use crate::metadata::{Delta, Image};
+use crate::partition::{
+    Acks, Bounds, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionOptions,
+    ProduceError, Produced, ProducerFault,
+};
+use crate::record::{self, InvalidBatch};
+use crate::runtime::clock;
+use crate::runtime::task::{self, OnPanic, Queue};
+
+/// Partitions opened or removed at the same time on one core: enough to keep the
+/// drive busy while each waits for its files.
+const OPEN_AT_ONCE: usize = 16;
+
+enum Slot {
+    /// Its files are being opened or made.
+    Opening,
+    Open(Rc<Partition>),
+    /// It could not be opened: the reason.
+    Failed(Rc<str>),
+}
+
+/// Where a partition is, seen from one core.
+pub enum Place {
+    Here(Rc<Partition>),
+    /// This core owns it, but it is not open yet.
+    Opening,
+    /// This core owns it, but its files cannot be used: the reason.
+    Failed(Rc<str>),
+    /// Another core owns it.
+    There(CoreIndex),
+    /// The metadata does not know it.
+    Unknown,
+}
+
+/// The partitions of one core.
+pub struct Partitions {
+    slots: RefCell<HashMap<(Uuid, i32), Slot>>,
+    /// The memory in which this core's logs keep their latest batches.
+    tail_memory: Rc<TailMemory>,
+    /// What a topic without options of its own is like; shared by all that have none.
+    topic_defaults: Rc<TopicConfig>,
+}
+
+impl Partitions {
+    pub fn new(config: &BrokerConfig) -> Partitions {
+        Partitions {
+            slots: RefCell::default(),
+            tail_memory: TailMemory::new(config.tail_memory_bytes_per_core as usize),
+            topic_defaults: Rc::new(config.topic_defaults()),
+        }
+    }
+
+    /// The memory in which this core's logs keep their latest batches.
+    pub fn tail_memory(&self) -> &Rc<TailMemory> {
+        &self.tail_memory
+    }
+
+    /// The effective options of a topic.
+    pub fn config_of(&self, image: &Image, topic: &Topic) -> Rc<TopicConfig> {
+        let overrides = image.topic_config(&topic.name);
+        if overrides.is_empty() {
+            return Rc::clone(&self.topic_defaults);
+        }
+        match TopicConfig::with_overrides(&self.topic_defaults, &overrides) {
+            Ok(config) => Rc::new(config),
+            Err(error) => {
+                // The controller checks options before they become records; a log from
+                // elsewhere may hold others.
+                tracing::warn!(topic = %topic.name, %error, "an option of a topic cannot be used; its defaults apply");
+                Rc::clone(&self.topic_defaults)
+            }
+        }
+    }
+
+    /// All open partitions.
+    pub fn open(&self) -> Vec<Rc<Partition>> {
+        let slots = self.slots.borrow();
+        slots.values().filter_map(|s| if let Slot::Open(p) = s { Some(Rc::clone(p)) } else { None }).collect()
+    }
+
+    fn set(&self, topic_id: Uuid, partition: i32, slot: Slot) {
+        self.slots.borrow_mut().insert((topic_id, partition), slot);
+    }
+
+    fn take(&self, topic_id: Uuid, partition: i32) -> Option<Slot> {
+        self.slots.borrow_mut().remove(&(topic_id, partition))
+    }
+}
+
+impl Core {
+    /// Finds a partition.
+    pub fn locate(&self, topic_id: Uuid, partition: i32) -> Place {
+        match self.partitions.slots.borrow().get(&(topic_id, partition)) {
+            Some(Slot::Open(partition)) => Place::Here(Rc::clone(partition)),
+            Some(Slot::Opening) => Place::Opening,
+            Some(Slot::Failed(reason)) => Place::Failed(Rc::clone(reason)),
+            None if self.image.borrow().partition(topic_id, partition).is_none() => Place::Unknown,
+            None => match self.placement.core_of(topic_id, partition) {
+                // Known to the image a moment before its files are.
+                owner if owner == self.index => Place::Opening,
+                owner => Place::There(owner),
+            },
+        }
+    }
+}
+
+/// Why an append did not happen. Can cross cores.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Not, or not yet, or not any more on the core that was asked.
+    #[error("the partition is not here")]
+    NotHere,
+    /// Its files cannot be used: the reason.
+    #[error("{0}")]
+    Failed(String),
+    /// There is no room for it now; there may be later.
+    #[error("{0}")]
+    NoRoom(String),
+    #[error(transparent)]
+    Invalid(#[from] InvalidBatch),
+    #[error(transparent)]
+    Producer(#[from] ProducerFault),
+    /// Larger than a segment may be.
+    #[error("a batch of {size} bytes is larger than segment.bytes ({max})")]
+    TooLarge { size: usize, max: usize },
+}
+
+impl From<ProduceError> for AppendError {
+    fn from(error: ProduceError) -> AppendError {
+        match error {
+            ProduceError::Producer(fault) => AppendError::Producer(fault),
+            ProduceError::TooLarge { size, max } => AppendError::TooLarge { size, max },
+            ProduceError::DiskFull(reason) | ProduceError::Behind(reason) => AppendError::NoRoom(reason.to_string()),
+            ProduceError::Offline(reason) => AppendError::Failed(reason.to_string()),
+            ProduceError::Gone(_) => AppendError::NotHere,
+        }
+    }
+}
+
+/// Records that have their place in a log.
+pub struct Appended {
+    partition: Rc<Partition>,
+    produced: Produced,
+}
+
+impl Appended {
+    /// Waits until they are as safe as the producer asked for; with `None` (acks=0) not
+    /// at all.
+    pub async fn acknowledged(self, acks: Option<Acks>) -> Result<Produced, AppendError> {
+        if let Some(acks) = acks {
+            self.partition.acknowledged(self.produced.last_offset, acks).await?;
+        }
+        Ok(self.produced)
+    }
+}
+
+/// Validates a batch and appends it to a partition. Waits only while more bytes stand
+/// before the drive than may: the producer sees latency then, not an error.
+pub async fn append_to(
+    partition: &Rc<Partition>,
+    batch: &[u8],
+    zstd_allowed: bool,
+    now: UnixMs,
+) -> Result<Appended, AppendError> {
+    let valid = record::validate(batch, &rules::of(&partition.log().config()), now, zstd_allowed)?;
+    loop {
+        match partition.produce(&valid) {
+            Ok(produced) => return Ok(Appended { partition: Rc::clone(partition), produced }),
+            Err(ProduceError::Behind(_)) => {
+                let end = partition.log().end_offset();
+                partition.log().wait(end, Stage::Written).await.map_err(ProduceError::from)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// As [`append_to`], for a partition that has to be found first.
+pub async fn append(
+    core: &Core,
+    topic_id: Uuid,
+    partition: i32,
+    batch: &[u8],
+    zstd_allowed: bool,
+    now: UnixMs,
+) -> Result<Appended, AppendError> {
+    let partition = here(core, topic_id, partition).map_err(|n| match n {
+        NotHere::Elsewhere => AppendError::NotHere,
+        NotHere::Failed(reason) => AppendError::Failed(reason),
+    })?;
+    append_to(&partition, batch, zstd_allowed, now).await
+}
+
+enum NotHere {
+    Elsewhere,
+    Failed(String),
+}
+
+fn here(core: &Core, topic_id: Uuid, partition: i32) -> Result<Rc<Partition>, NotHere> {
+    match core.locate(topic_id, partition) {
+        Place::Here(partition) => Ok(partition),
+        Place::Failed(reason) => Err(NotHere::Failed(reason.to_string())),
+        Place::Opening | Place::There(_) | Place::Unknown => Err(NotHere::Elsewhere),
+    }
+}
+
+/// Why nothing was read. Can cross cores.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Not, or not yet, or not any more on the core that was asked.
+    #[error("the partition is not here")]
+    NotHere,
+    /// Its files cannot be used, or its bytes are damaged: the reason.
+    #[error("{0}")]
+    Failed(String),
+    #[error("offset {offset} is not within {start} and {end}")]
+    OffsetOutOfRange { offset: Offset, start: Offset, end: Offset },
+    #[error(transparent)]
+    Epoch(#[from] EpochFault),
+}
+
+impl From<FetchError> for ReadError {
+    fn from(error: FetchError) -> ReadError {
+        match error {
+            FetchError::OffsetOutOfRange { offset, start, end } => ReadError::OffsetOutOfRange { offset, start, end },
+            FetchError::Offline(reason) => ReadError::Failed(reason.to_string()),
+            FetchError::Gone(_) => ReadError::NotHere,
+        }
+    }
+}
+
+impl From<NotHere> for ReadError {
+    fn from(not_here: NotHere) -> ReadError {
+        match not_here {
+            NotHere::Elsewhere => ReadError::NotHere,
+            NotHere::Failed(reason) => ReadError::Failed(reason),
+        }
+    }
+}
+
+/// What a read found.
+pub struct Found {
+    pub bounds: Bounds,
+    /// The consumer's log and ours part here (KIP-595): epoch and its end.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+    pub records: Rope,
+    /// What the records hold of the read memory.
+    pub memory: Option<Permit>,
+}
+
+/// A place in a partition to wait at.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    pub topic_id: Uuid,
+    pub partition: i32,
+    pub offset: Offset,
+}
+
+impl Read {
+    pub fn position(&self) -> Position {
+        Position { topic_id: self.topic_id, partition: self.partition, offset: self.offset }
+    }
+}
+
+/// Reads from a partition of this core: what is there, without waiting for more.
+/// Memory for it is taken first, and waited for when there is none.
+pub async fn read(
+    core: &Core,
+    read: &Read,
+    isolation: Isolation,
+    max_bytes: usize,
+    at_least_one: bool,
+) -> Result<Found, ReadError> {
+    let partition = here(core, read.topic_id, read.partition)?;
+    partition.check_leader_epoch(read.current_leader_epoch)?;
+    let bounds = partition.bounds();
+    let nothing = Found { bounds, diverging: None, records: Rope::new(), memory: None };
+    if read.last_fetched_epoch.0 >= 0 {
+        // `Partition.readRecords`: an epoch we never had means that the offset is not ours.
+        let Some((epoch, end)) = partition.end_offset_for_epoch(read.last_fetched_epoch) else {
+            let (start, end) = (bounds.log_start, bounds.log_end);
+            return Err(ReadError::OffsetOutOfRange { offset: read.offset, start, end });
+        };
+        if epoch < read.last_fetched_epoch || end < read.offset {
+            return Ok(Found { diverging: Some((epoch, end)), ..nothing });
+        }
+    }
+    let (bounds, plan) = partition.read_plan(read.offset, max_bytes, at_least_one, isolation)?;
+    let mut memory = match plan.bytes_in_memory() {
+        Some(0) => return Ok(Found { bounds, ..nothing }),
+        Some(bytes) => core.read_memory.take(bytes).await,
+        None => core.read_memory.take(max_bytes).await,
+    };
+    let records = plan.execute().await.map_err(FetchError::from)?;
+    memory.shrink_to(records.len());
+    Ok(Found { bounds, diverging: None, records, memory: Some(memory) })
+}
+
+/// Waits until `min_bytes` have become visible at or after the positions, something
+/// happened to one of them, or the time is up.
+pub async fn wait_for_news(
+    core: &Core,
+    positions: &[Position],
+    isolation: Isolation,
+    min_bytes: usize,
+    wait: Duration,
+) {
+    let waiter = FetchWaiter::new(min_bytes as u64);
+    let mut places = Vec::with_capacity(positions.len());
+    let mut visible = 0;
+    for position in positions {
+        match here(core, position.topic_id, position.partition) {
+            Ok(partition) => {
+                visible += partition.available_bytes(position.offset, isolation);
+                places.push(partition.watch(&waiter, position.offset, isolation));
+            }
+            // Gone or broken: the reader will say so.
+            Err(_) => return,
+        }
+    }
+    // What was there before the places were taken counts too.
+    waiter.arrived(visible);
+    let _ = clock::timeout(wait, futures_lite::future::or(waiter.woken(), core.stop.raised())).await;
+}
+
+/// Finds an offset.
+pub async fn list_offset(core: &Core, query: &OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {
+    let partition = here(core, query.topic_id, query.partition)?;
+    partition.check_leader_epoch(query.leader_epoch)?;
+    Ok(partition.list_offset(query.spec, query.isolation).await.map_err(FetchError::from)?)
+}
+
+/// Finds where a leader epoch ends: the largest known epoch at or below it, and its end.
+pub fn epoch_end(core: &Core, query: &EpochQuery) -> Result<Option<(LeaderEpoch, Offset)>, ReadError> {
+    let partition = here(core, query.topic_id, query.partition)?;
+    partition.check_leader_epoch(query.current)?;
+    Ok(partition.end_offset_for_epoch(query.wanted))
+}
+
+/// Opens everything this core owns of its image: recovery where the last stop was not
+/// clean, several at a time.
+pub async fn open_all(core: &Rc<Core>) {
+    let image = core.image();
+    let began = clock::now();
+    let mut jobs = Vec::new();
+    for topic in image.topics() {
+        jobs.extend(owned(core, topic, topic.partitions.keys().copied()));
+    }
+    let count = jobs.len();
+    open(core, jobs).await;
+    if count > 0 {
+        tracing::info!(core = core.index.0, "{count} partitions opened in {} ms", began.elapsed().as_millis());
+    }
+}
+
+/// Makes true what a change of the metadata says.
+pub async fn follow(core: &Rc<Core>, delta: &Delta) {
+    let image = core.image();
+    let mut removals = Vec::new();
+    for topic in &delta.deleted {
+        for partition in topic.partitions.keys() {
+            if let Some(Slot::Open(partition)) = core.partitions.take(topic.id, *partition) {
+                removals.push(partition);
+            }
+        }
+    }
+    for partition in removals {
+        delete(partition).await;
+        task::yield_if_needed().await;
+    }
+    let mut jobs = Vec::new();
+    for topic in delta.created.iter().filter_map(|id| image.topic_by_id(*id)) {
+        jobs.extend(owned(core, topic, topic.partitions.keys().copied()));
+    }
+    for (topic_id, partition) in &delta.added_partitions {
+        if let Some(topic) = image.topic_by_id(*topic_id) {
+            jobs.extend(owned(core, topic, [*partition]));
+        }
+    }
+    open(core, jobs).await;
+    for resource in delta.configs.iter().filter(|r| r.kind == ResourceType::TOPIC) {
+        let Some(topic) = image.topic(&resource.name) else { continue };
+        let config = core.partitions.config_of(&image, topic);
+        for partition in topic.partitions.keys() {
+            if let Place::Here(partition) = core.locate(topic.id, *partition) {
+                partition.update_config(Rc::clone(&config));
+            }
+        }
+    }
+}
+
+/// Ends a partition. Its directory has another name when this returns, so that the
+/// topic's name is free again; its files go in the background.
+async fn delete(partition: Rc<Partition>) {
+    let suffix: String = crate::runtime::random_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    match partition.delete(&suffix).await {
+        Ok(None) => {}
+        Ok(Some(_)) => task::spawn(Queue::Upkeep, "remove a partition", OnPanic::EndTask, async move {
+            if let Err(error) = partition.remove_dir().await {
+                // The next start removes it.
+                tracing::warn!(partition = %partition.id(), %error, "remove the files of a deleted partition");
+            }
+        }),
+        Err(error) => tracing::error!(partition = %partition.id(), %error, "delete a partition"),
+    }
+}
+
+/// A partition to open.
+struct Job {
+    topic: Rc<Topic>,
+    partition: i32,
+    leader_epoch: LeaderEpoch,
+    config: Rc<TopicConfig>,
+}
+
+/// The partitions of a topic that this core owns, out of those given.
+fn owned(core: &Core, topic: &Rc<Topic>, partitions: impl IntoIterator<Item = i32>) -> Vec<Job> {
+    let mut config = None;
+    partitions
+        .into_iter()
+        .filter(|partition| core.placement.core_of(topic.id, *partition) == core.index)
+        .map(|partition| {
+            let config = config.get_or_insert_with(|| core.partitions.config_of(&core.image(), topic));
+            let leader_epoch = topic.partitions.get(&partition).map_or(LeaderEpoch(0), |p| p.leader_epoch);
+            Job { topic: Rc::clone(topic), partition, leader_epoch, config: Rc::clone(config) }
+        })
+        .collect()
+}
+
+/// Opens partitions, several at a time; returns when all are open or have failed.
+async fn open(core: &Rc<Core>, jobs: Vec<Job>) {
+    for job in &jobs {
+        core.partitions.set(job.topic.id, job.partition, Slot::Opening);
+    }
+    let workers = jobs.len().min(OPEN_AT_ONCE);
+    let jobs = Rc::new(RefCell::new(jobs));
+    let mut ended = Vec::new();
+    for _ in 0..workers {
+        let (sender, receiver) = wait::once::<()>();
+        ended.push(receiver);
+        let (core, jobs) = (Rc::clone(core), Rc::clone(&jobs));
+        task::spawn(Queue::Log, "open partitions", OnPanic::StopProcess, async move {
+            let _done = sender;
+            loop {
+                let job = jobs.borrow_mut().pop();
+                let Some(job) = job else { break };
+                open_one(&core, job).await;
+            }
+        });
+    }
+    for end in ended {
+        let _ = end.await;
+    }
+}
+
+async fn open_one(core: &Rc<Core>, job: Job) {
+    let id = TopicPartition { topic: Rc::clone(&job.topic.name), partition: job.partition };
+    let options = PartitionOptions {
+        leader_epoch: job.leader_epoch,
+        producer_id_expiration_ms: i64::from(core.config.producer_id_expiration_ms),
+        ..PartitionOptions::new(job.config, Rc::clone(&core.partitions.tail_memory))
+    };
+    let dir = core.data_dir().join(id.to_string());
+    // A partition that is new since the start has nothing to recover.
+    match Partition::open(&core.disk, &dir, id.clone(), job.topic.id, options, core.identity.clean).await {
+        Ok(partition) => {
+            // Deleted while it was being opened: the slot is gone.
+            let still_wanted = core.partitions.slots.borrow().contains_key(&(job.topic.id, job.partition));
+            if still_wanted {
+                core.partitions.set(job.topic.id, job.partition, Slot::Open(partition));
+            } else {
+                delete(partition).await;
+            }
+        }
+        Err(error) => {
+            tracing::error!(partition = %id, %error, "open a partition; it stays offline, the others go on");
+            core.partitions.set(job.topic.id, job.partition, Slot::Failed(error.to_string().into()));
+        }
+    }
+}
+
+/// Closes all partitions so that the next start needs no recovery. True when all could be.
+pub async fn close_all(core: &Rc<Core>) -> bool {
+    let partitions = Rc::new(RefCell::new(core.partitions.open()));
+    let clean = Rc::new(Cell::new(!core.partitions.slots.borrow().values().any(|s| matches!(s, Slot::Failed(_)))));
+    let mut ended = Vec::new();
+    for _ in 0..OPEN_AT_ONCE {
+        let (sender, receiver) = wait::once::<()>();
+        ended.push(receiver);
+        let (partitions, clean) = (Rc::clone(&partitions), Rc::clone(&clean));
+        task::spawn(Queue::Log, "close partitions", OnPanic::StopProcess, async move {
+            let _done = sender;
+            loop {
+                let next = partitions.borrow_mut().pop();
+                let Some(partition) = next else { break };
+                if let Err(error) = partition.close_cleanly().await {
+                    tracing::error!(partition = %partition.id(), %error, "close a partition");
+                    clean.set(false);
+                }
+            }
+        });
+    }
+    for end in ended {
+        let _ = end.await;
+    }
+    clean.get()
+}
+
+/// On core 0, before partitions are opened: removes the directories of topics that the
+/// metadata does not know any more, and what a deletion left behind.
+pub async fn remove_strays(core: &Core) -> std::io::Result<()> {
+    let image = core.image();
+    for entry in core.disk.list(core.data_dir()).await? {
+        if !entry.is_dir {
+            continue;
+        }
+        let path = core.data_dir().join(&entry.name);
+        let stray = match DirName::parse(&entry.name) {
+            DirName::Deleted => true,
+            DirName::Partition { topic, .. } if topic == METADATA_TOPIC => false,
+            DirName::Partition { topic, partition } => {
+                let known = image.topic(topic).filter(|t| t.partitions.contains_key(&partition)).map(|t| t.id);
+                match topic_id_of(core, &path).await {
+                    // Not ours to judge: a directory without `partition.metadata` is new or foreign.
+                    None => false,
+                    Some(id) => known != Some(id),
+                }
+            }
+            DirName::Other => false,
+        };
+        if stray {
+            tracing::info!("removing {}: its topic is gone", path.display());
+            core.disk.remove_dir_all(&path).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What a directory's name says it is (`UnifiedLog.parseTopicPartitionName`).
+enum DirName<'a> {
+    /// `topic-partition.<suffix>-delete`.
+    Deleted,
+    /// `topic-partition`.
+    Partition {
+        topic: &'a str,
+        partition: i32,
+    },
+    Other,
+}
+
+impl DirName<'_> {
+    fn parse(name: &str) -> DirName<'_> {
+        if name.ends_with("-delete") && name.contains('.') {
+            return DirName::Deleted;
+        }
+        match name.rsplit_once('-').map(|(topic, partition)| (topic, partition.parse())) {
+            Some((topic, Ok(partition))) if !topic.is_empty() && partition >= 0 => {
+                DirName::Partition { topic, partition }
+            }
+            _ => DirName::Other,
+        }
+    }
+}
+
+/// The topic id in a directory's `partition.metadata`, if it has one.
+async fn topic_id_of(core: &Core, dir: &Path) -> Option<Uuid> {
+    let bytes = core.disk.read_file(&dir.join("partition.metadata")).await.ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().find_map(|line| line.strip_prefix("topic_id:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_names_say_what_they_are() {
+        let check = |name: &str, expected: Option<(&str, i32)>, deleted: bool| match DirName::parse(name) {
+            DirName::Deleted => assert!(deleted, "{name}"),
+            DirName::Partition { topic, partition } => assert_eq!(Some((topic, partition)), expected, "{name}"),
+            DirName::Other => assert!(expected.is_none() && !deleted, "{name}"),
+        };
+        check("orders-3", Some(("orders", 3)), false);
+        check("a-b-0", Some(("a-b", 0)), false);
+        check("orders-3.0f1e-delete", None, true);
+        check("orders", None, false);
+        check("-1", None, false);
+        check("lost+found", None, false);
+        check("to-delete", None, false);
+    }
+}

@@ -1,0 +1,220 @@
+//! Framing, versions served, request and response codecs.
+//!
+//! Relies on `base` and `record`'s varints. Never touches a socket, and never
+//! trusts a byte: counts and lengths of a frame may claim anything, decoding
+//! neither panics nor allocates by what they claim.
+//!
+//! The codecs of Produce and Fetch are written by hand ([`produce`], [`fetch`]): they
+//! carry the records, which stay where they lie. All other messages are those of
+//! the `kafka-protocol` crate, behind [`decode`] and [`encode`], which guard it.
+//!
+//! # The bytes
+//!
+//! A request on a connection: int32 size of what follows; header: int16 api key,
+//! int16 version, int32 correlation id, client id (int16 length or −1, UTF-8), and if the
+//! version is flexible tagged fields; then the body. A response: int32 size;
+//! int32 correlation id, and tagged fields if flexible (never for ApiVersions); then the body.
+
+mod cursor;
+pub mod fetch;
+mod guard;
+pub mod produce;
+mod shapes;
+pub mod versions;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::{BufMut, Bytes, BytesMut};
+pub use kafka_protocol::messages::ApiKey;
+pub use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Encodable, Request};
+
+use crate::base::{Rope, Uuid};
+use cursor::Cursor;
+pub use versions::{Served, served};
+
+/// Bytes of a frame's size field.
+pub const SIZE_BYTES: usize = 4;
+
+/// Why bytes from a peer are not what they should be, or an answer cannot be written.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("the bytes end within {0}")]
+    End(&'static str),
+    #[error("a variable-length integer is longer than 5 bytes")]
+    Varint,
+    #[error("{what} claims {claimed} with {remaining} bytes left")]
+    Length { what: &'static str, claimed: i64, remaining: usize },
+    #[error("{0} is null where it must not be")]
+    Null(&'static str),
+    #[error("{0} is not UTF-8")]
+    Text(&'static str),
+    #[error("{0} is not a tagged field of this version")]
+    Tag(&'static str),
+    /// An API that is not served: Kafka closes the connection.
+    #[error("api key {0} is not served")]
+    UnknownApi(i16),
+    /// Kafka closes the connection, save for ApiVersions.
+    #[error("version {version} of {api:?} is not served")]
+    Version { api: ApiKey, version: i16 },
+    #[error("{api:?} version {version} cannot be decoded: {reason}")]
+    Decode { api: ApiKey, version: i16, reason: String },
+    #[error("an answer of version {version} cannot be encoded: {reason}")]
+    Encode { version: i16, reason: String },
+}
+
+/// What precedes a request's body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestHeader {
+    pub api: &'static Served,
+    /// Not checked: ApiVersions of an unknown version has to be answered. See [`Served::serves`].
+    pub api_version: i16,
+    pub correlation_id: i32,
+    /// A slice of the frame, which it keeps alive: copy it to keep it.
+    pub client_id: Option<StrBytes>,
+}
+
+/// Takes the header off a frame (without its size field); what stays is the body.
+pub fn read_header(frame: &mut Bytes) -> Result<RequestHeader, WireError> {
+    let mut cursor = Cursor::new(frame);
+    let key = cursor.i16("api key")?;
+    let api_version = cursor.i16("api version")?;
+    let correlation_id = cursor.i32("correlation id")?;
+    let api = served(key).ok_or(WireError::UnknownApi(key))?;
+    // Stays an int16 string in flexible headers, so that its place never depends on the version.
+    let client_id = match cursor.i16("client id")? {
+        len if len < 0 => None,
+        len => {
+            let bytes = cursor.take(len as usize, "client id")?;
+            Some(match std::str::from_utf8(bytes) {
+                Ok(_) => StrBytes::from_utf8(frame.slice_ref(bytes)).map_err(|_| WireError::Text("client id"))?,
+                // Kafka replaces what is not UTF-8.
+                Err(_) => StrBytes::from_string(String::from_utf8_lossy(bytes).into_owned()),
+            })
+        }
+    };
+    if api.is_flexible(api_version) {
+        cursor.skip_tags()?;
+    }
+    let position = cursor.position();
+    bytes::Buf::advance(frame, position);
+    Ok(RequestHeader { api, api_version, correlation_id, client_id })
+}
+
+/// The header of an answer.
+pub fn response_header(correlation_id: i32, api: &Served, version: i16) -> ResponseHeader {
+    // KIP-511: a client that asked in a version that we do not know has to be able to read the answer.
+    let flexible = api.key != ApiKey::ApiVersions && api.is_flexible(version);
+    ResponseHeader { correlation_id, flexible }
+}
+
+/// See [`response_header`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResponseHeader {
+    correlation_id: i32,
+    flexible: bool,
+}
+
+/// A whole answer as it goes on the connection: size, header, body.
+pub fn frame(header: ResponseHeader, body: Rope) -> Rope {
+    let header_len = 4 + usize::from(header.flexible);
+    let mut head = BytesMut::with_capacity(SIZE_BYTES + header_len);
+    head.put_i32(i32::try_from(header_len + body.len()).expect("an answer is smaller than 2 GiB"));
+    head.put_i32(header.correlation_id);
+    if header.flexible {
+        head.put_u8(0);
+    }
+    let mut rope = Rope::from(head.freeze());
+    rope.append(body);
+    rope
+}
+
+/// The size that a frame's first four bytes claim: of all that follows. `None`:
+/// the bytes are not there yet. Whether the size is allowed is the caller's question.
+pub fn frame_size(bytes: &[u8]) -> Option<i32> {
+    bytes.first_chunk().map(|size| i32::from_be_bytes(*size))
+}
+
+/// Decodes a request's body with the crate. Bytes behind it are ignored, as Kafka does.
+///
+/// The crate believes counts (it reserves room for all the elements that are
+/// claimed), so the body is walked by its schema first: after that each claimed
+/// element is known to be there. A panic of the crate would become an error too.
+pub fn decode<T: Request>(body: Bytes, version: i16) -> Result<T, WireError> {
+    let api = served(T::KEY).ok_or(WireError::UnknownApi(T::KEY))?;
+    if !api.serves(version) {
+        return Err(WireError::Version { api: api.key, version });
+    }
+    guard::check(api.key, version, &body)?;
+    let fail = |reason| WireError::Decode { api: api.key, version, reason };
+    let mut body = body;
+    match catch_unwind(AssertUnwindSafe(|| T::decode(&mut body, version))) {
+        Ok(Ok(request)) => Ok(request),
+        Ok(Err(error)) => Err(fail(error.to_string())),
+        Err(_) => Err(fail("the decoder panicked".to_owned())),
+    }
+}
+
+/// Encodes the body of an answer with the crate. An error is a mistake of ours
+/// (a field set that the version does not have); the peer has to get an error answer then.
+pub fn encode<T: Encodable>(message: &T, version: i16) -> Result<Bytes, WireError> {
+    let fail = |reason: String| WireError::Encode { version, reason };
+    let size = message.compute_size(version).map_err(|error| fail(error.to_string()))?;
+    let mut bytes = BytesMut::with_capacity(size);
+    message.encode(&mut bytes, version).map_err(|error| fail(error.to_string()))?;
+    Ok(bytes.freeze())
+}
+
+/// A topic id as the crate's messages hold it. (The type itself belongs to a crate that we do not depend on;
+/// what the caller assigns it to says which it is. The way back is `Uuid(*theirs.as_bytes())`.)
+pub fn crate_uuid<U: TryFrom<Vec<u8>> + Default>(id: Uuid) -> U {
+    U::try_from(id.0.to_vec()).unwrap_or_default()
+}
+
+/// A topic as a message names it: by name, or by id in later versions.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Topic {
+    /// A slice of the frame, which it keeps alive: copy it to keep it.
+    Name(StrBytes),
+    Id(Uuid),
+}
+
+impl Topic {
+    /// A name of its own bytes.
+    pub fn named(name: &str) -> Topic {
+        Topic::Name(StrBytes::from_string(name.to_owned()))
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Topic::Name(name) => Some(name),
+            Topic::Id(_) => None,
+        }
+    }
+
+    pub fn id(&self) -> Option<Uuid> {
+        match self {
+            Topic::Name(_) => None,
+            Topic::Id(id) => Some(*id),
+        }
+    }
+}
+
+/// The leader that a client should turn to instead (KIP-951); broker ids as clients are shown them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CurrentLeader {
+    pub leader_id: i32,
+    pub leader_epoch: i32,
+}
+
+/// Where a broker named as a leader is reached (KIP-951).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeEndpoint {
+    pub node_id: i32,
+    pub host: String,
+    pub port: i32,
+    pub rack: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;

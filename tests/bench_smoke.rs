@@ -1,0 +1,98 @@
+//! corelog-bench against a real broker, with small inputs, so that it stays alive: what it says it sent is what it
+//! says it read, and its figures have the form that `bench/compare/run` reads. No figure is judged here.
+
+mod harness;
+
+use harness::broker::{Broker, Kind, free_ports, serve_command};
+use harness::program::{run, send_signal};
+use harness::{unique, wait};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+/// Runs a subcommand and returns its JSON.
+#[track_caller]
+fn bench(broker: &Broker, subcommand: &str, topic: &str, arguments: &[&str]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog-bench"));
+    command.args([subcommand, "--bootstrap", &broker.bootstrap(), "--topic", topic, "--json", "-"]);
+    if let Some(process) = broker.process() {
+        command.args(["--broker-pid", &process.to_string()]);
+    }
+    let text = run(command.args(arguments), wait::seconds(60));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn what_was_produced_is_consumed() {
+    let broker = Broker::start();
+    let topic = unique("bench-produce");
+    let mut expected = 0;
+    for (acks, shape) in [
+        ("all", &["--batch-records", "50", "--records", "3000"][..]),
+        ("1", &["--batch-records", "7", "--records", "4200", "--threads", "2", "--in-flight", "1"]),
+        ("0", &["--batch-records", "50", "--records", "3000", "--record-bytes", "0"]),
+        (
+            "all",
+            &["--batch-records", "200", "--record-bytes", "1024", "--batches-per-request", "3", "--records", "6000"],
+        ),
+        ("all", &["--idempotent", "--batch-records", "100", "--threads", "2", "--records", "6000"]),
+        ("all", &["--rate", "20000", "--batch-records", "10", "--records", "4000"]),
+    ] {
+        let result = bench(&broker, "produce", &topic, &[&["--acks", acks, "--warm-up", "0"], shape].concat());
+        let records = result["records_total"].as_u64().unwrap();
+        assert!(records > 0 && result["records_per_second"].as_f64().unwrap() > 0.0, "{result:#}");
+        assert_eq!((&result["acks"], &result["partitions"]), (&Value::from(acks), &Value::from(6)));
+        let requests = result["ack_from_actual"]["count"].as_u64().unwrap();
+        assert_eq!(requests > 0, acks != "0", "{result:#}");
+        if broker.process().is_some() {
+            assert!(result["broker"]["resident_mb"].as_f64().unwrap() > 1.0, "{result:#}");
+        }
+        expected += records;
+    }
+    for sessions in ["on", "off"] {
+        let small = ["--partition-max-bytes", "30000", "--in-flight", "2", "--threads", "2", "--verify"];
+        let result = bench(&broker, "consume", &topic, &[&["--sessions", sessions], &small[..]].concat());
+        assert_eq!(result["records_total"].as_u64().unwrap(), expected, "{result:#}");
+        assert_eq!(result["records_expected"], result["records_total"]);
+    }
+}
+
+#[test]
+fn records_arrive_end_to_end_and_the_acknowledgement_is_named() {
+    let broker = Broker::start();
+    for (flush, means) in [("1", "flushed"), ("1000000", "unflushed")] {
+        let topic = unique("bench-e2e");
+        let config = format!("flush.messages={flush}");
+        let arguments =
+            ["--topic-config", &config, "--rate", "2000", "--duration", "0.5", "--warm-up", "0.2", "--acks", "all"];
+        let result = bench(&broker, "end-to-end", &topic, &arguments);
+        assert_eq!(result["ack_means"], means, "{result:#}");
+        assert_eq!(result["records_sent"], result["records_received"], "{result:#}");
+        let seen = result["end_to_end_from_intended"]["count"].as_u64().unwrap();
+        assert!(seen > 0, "{result:#}");
+        let acknowledged = result["ack_from_intended"]["p50_us"].as_f64().unwrap();
+        assert!(acknowledged > 1.0, "{result:#}");
+    }
+}
+
+#[test]
+fn a_start_is_timed_and_the_broker_lives_on() {
+    let kind = Kind::from_environment();
+    if matches!(kind, Kind::Existing { .. }) {
+        return;
+    }
+    let folder = harness::folder();
+    let bootstrap = format!("127.0.0.1:{}", free_ports(2));
+    let serve = serve_command(&kind, &folder.path().join("data"), &format!("PLAINTEXT://{bootstrap}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog-bench"));
+    command.args(["start", "--bootstrap", &bootstrap, "--json", "-", "--"]).arg(serve.get_program());
+    let text = run(command.args(serve.get_args()), wait::seconds(90));
+    let result: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let process = result["pid"].as_u64().unwrap() as u32;
+    assert!(result["first_answer_ms"].as_f64().unwrap() > 0.0, "{result:#}");
+    assert!(result["metadata_ms"].as_f64().unwrap() >= result["first_answer_ms"].as_f64().unwrap(), "{result:#}");
+    send_signal(process, "TERM");
+    wait::until("the end of the broker", wait::seconds(60), || {
+        (!Path::new(&format!("/proc/{process}")).exists()).then_some(())
+    });
+}

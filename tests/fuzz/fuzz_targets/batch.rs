@@ -1,0 +1,8 @@
+//! Fuzzes `bodies::batch`.
+
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::batch(data));

@@ -1,0 +1,345 @@
+//! The runtime from outside: what needs a process of its own, because it counts
+//! descriptors or memory, runs out of them, is sent signals, or ends the process.
+//!
+//! Each such test starts this test program again for itself alone.
+
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use corelog::base::{CoreIndex, Rope};
+use corelog::runtime::net::{Listener, Socket};
+use corelog::runtime::task::{self, OnPanic, Queue, StopFlag};
+use corelog::runtime::{self, CorePlan, clock, signal};
+
+const CHILD: &str = "CORELOG_RUNTIME_TEST";
+
+/// This program again, running only the test `name`, in the main thread.
+fn child(name: &str, shell_setup: &str) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{shell_setup} exec \"$0\" \"$@\"")]).arg(program);
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, name);
+    command
+}
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs `body` in a process of its own.
+fn alone(name: &str, shell_setup: &str, body: impl FnOnce()) {
+    if is_child() {
+        return body();
+    }
+    let output = child(name, shell_setup).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
+}
+
+fn localhost() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+fn plan(cores: usize) -> CorePlan {
+    let cpus = runtime::allowed_cpus();
+    let cpus = (0..cores).map(|core| cpus[core % cpus.len()]).collect();
+    CorePlan { io_memory_bytes: 64 << 10, ..CorePlan::new(cpus, None) }
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Time that all threads of this process have run so far.
+fn cpu_time() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    // A thread may end meanwhile.
+    let run = |stat: String| stat.split(' ').next().unwrap().parse::<u64>().unwrap();
+    let times = threads.filter_map(|thread| std::fs::read_to_string(thread.join("schedstat")).ok()).map(run);
+    Duration::from_nanos(times.sum())
+}
+
+/// One echo per connection: receives once, sends it back, ends.
+fn serve_once(listener: &Rc<Listener>, accepted: &Rc<Cell<usize>>) {
+    let (listener, accepted) = (Rc::clone(listener), Rc::clone(accepted));
+    task::spawn(Queue::Network, "accept", OnPanic::StopProcess, async move {
+        while let Ok(socket) = listener.accept().await {
+            accepted.set(accepted.get() + 1);
+            task::spawn(Queue::Network, "echo", OnPanic::EndTask, echo(socket));
+        }
+    });
+}
+
+async fn echo(socket: Socket) {
+    let mut bytes = BytesMut::with_capacity(4096);
+    while socket.receive(&mut bytes).await.is_ok_and(|count| count > 0) {
+        if socket.send(&mut Rope::from(bytes.split().freeze())).await.is_err() {
+            return;
+        }
+        bytes.reserve(4096);
+    }
+}
+
+/// Connections from a thread of their own, each used for one echo and closed.
+fn visit(address: SocketAddr, count: usize) {
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"hello").unwrap();
+        let mut back = [0; 5];
+        stream.read_exact(&mut back).unwrap();
+    }
+}
+
+#[test]
+fn connections_leave_no_descriptor_and_no_memory_behind() {
+    alone("connections_leave_no_descriptor_and_no_memory_behind", "", || {
+        runtime::run_one(async {
+            let listener = Rc::new(Listener::bind(localhost(), false).unwrap());
+            let accepted = Rc::new(Cell::new(0));
+            serve_once(&listener, &accepted);
+            let address = listener.local();
+            let visits = async |count| {
+                let ended = task::on_helper(move || {
+                    visit(address, count);
+                    Ok(())
+                });
+                ended.await.unwrap();
+                task::all_ended("echo").await;
+            };
+            visits(500).await;
+            let (files, memory) = (open_files(), resident_kib());
+            visits(5000).await;
+            assert_eq!(accepted.get(), 5500);
+            assert!(open_files() <= files + 2, "{} descriptors, {files} before", open_files());
+            // A leaked task of a connection is more than a KiB.
+            assert!(resident_kib() < memory + 2500, "{} KiB, {memory} before", resident_kib());
+            listener.close();
+            task::all_ended("accept").await;
+        });
+    });
+}
+
+#[test]
+fn tasks_told_to_stop_leave_nothing_behind() {
+    alone("tasks_told_to_stop_leave_nothing_behind", "", || {
+        runtime::run_one(async {
+            let rounds = async |rounds| {
+                for _ in 0..rounds {
+                    let stop = StopFlag::new();
+                    for _ in 0..1000 {
+                        let stop = stop.clone();
+                        task::spawn(Queue::Network, "waiter", OnPanic::StopProcess, async move {
+                            let large = [1u8; 1500];
+                            stop.raised().await;
+                            std::hint::black_box(&large);
+                        });
+                    }
+                    task::yield_now().await;
+                    stop.raise();
+                    task::all_ended("waiter").await;
+                }
+            };
+            rounds(5).await;
+            let before = resident_kib();
+            rounds(30).await;
+            // Cancelled instead of told, they would leave 45 MiB.
+            assert!(resident_kib() < before + 4096, "{} KiB, {before} before", resident_kib());
+        });
+    });
+}
+
+#[test]
+fn a_listener_waits_until_there_are_descriptors_again() {
+    alone("a_listener_waits_until_there_are_descriptors_again", "ulimit -n 64;", || {
+        runtime::run_one(async {
+            let listener = Rc::new(Listener::bind(localhost(), false).unwrap());
+            // Both ends live in this process: the clients connect first, then whatever
+            // descriptors are left are taken.
+            let mut clients = Vec::new();
+            for _ in 0..5 {
+                clients.push(Socket::connect(listener.local()).await.unwrap());
+            }
+            let mut taken: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+            let accepted = Rc::new(Cell::new(0));
+            serve_once(&listener, &accepted);
+            clock::sleep(Duration::from_millis(250)).await;
+            assert_eq!(accepted.get(), 0);
+            taken.truncate(taken.len() - 2);
+            while accepted.get() < 2 {
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+            clock::sleep(Duration::from_millis(250)).await;
+            assert_eq!(accepted.get(), 2);
+            drop(taken);
+            for client in &clients {
+                client.send(&mut Rope::from(bytes::Bytes::from_static(b"x"))).await.unwrap();
+                let mut back = BytesMut::with_capacity(8);
+                assert_eq!(client.receive(&mut back).await.unwrap(), 1);
+            }
+            listener.close();
+            drop(clients);
+            task::all_ended("accept").await;
+            task::all_ended("echo").await;
+        });
+    });
+}
+
+/// A line of the child's standard output that begins so.
+fn wait_line(child: &mut BufReader<std::process::ChildStdout>, begins: &str) -> String {
+    let mut line = String::new();
+    while child.read_line(&mut line).unwrap() > 0 {
+        if let Some(at) = line.find(begins) {
+            return line[at..].trim().to_owned();
+        }
+        line.clear();
+    }
+    panic!("the child ended before it said '{begins}'");
+}
+
+fn send_signal(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn termination_signals_reach_core_0_each_time() {
+    const NAME: &str = "termination_signals_reach_core_0_each_time";
+    if is_child() {
+        runtime::run_cores(plan(2), |core| async move {
+            if core == CoreIndex(0) {
+                println!("ready");
+                signal::terminated().await;
+                println!("first");
+                signal::terminated().await;
+                runtime::request_stop();
+            }
+            runtime::stop_flag().raised().await;
+            Ok::<(), String>(())
+        })
+        .unwrap();
+        return;
+    }
+    // The test harness has threads of its own, started before `run_cores` blocks the
+    // signals: for them they have to be blocked from the start.
+    let setup = "exec env --block-signal=TERM --block-signal=INT \"$0\" \"$@\";";
+    let mut child = child(NAME, setup).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    wait_line(&mut lines, "ready");
+    send_signal(&child, "-TERM");
+    wait_line(&mut lines, "first");
+    send_signal(&child, "-INT");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_core_that_does_not_stop_after_a_failure_ends_with_the_process() {
+    const NAME: &str = "a_core_that_does_not_stop_after_a_failure_ends_with_the_process";
+    if is_child() {
+        let plan = CorePlan { grace: Duration::from_millis(100), ..plan(2) };
+        let _ = runtime::run_cores(plan, |core| async move {
+            if core == CoreIndex(0) {
+                task::spawn(Queue::Log, "pillar", OnPanic::StopProcess, async { panic!("fell") });
+            }
+            std::future::pending::<Result<(), String>>().await
+        });
+        return;
+    }
+    let output = child(NAME, "").output().unwrap();
+    assert_eq!(output.status.code(), Some(70), "{output:?}");
+}
+
+#[test]
+fn an_idle_core_costs_next_to_nothing() {
+    alone("an_idle_core_costs_next_to_nothing", "", || {
+        runtime::run_cores(plan(2), |core| async move {
+            let listener = Rc::new(Listener::bind(localhost(), false).unwrap());
+            serve_once(&listener, &Rc::new(Cell::new(0)));
+            let mut clients = Vec::new();
+            for _ in 0..50 {
+                clients.push(Socket::connect(listener.local()).await.unwrap());
+            }
+            clock::sleep(Duration::from_millis(500)).await;
+            if core == CoreIndex(0) {
+                let before = cpu_time();
+                clock::sleep(Duration::from_secs(3)).await;
+                let spent = cpu_time() - before;
+                println!("{spent:?} of 3 s for two cores and 100 connections");
+                // 1 % of a core, both cores together.
+                assert!(spent < Duration::from_millis(30), "{spent:?} of 3 s");
+                runtime::request_stop();
+            }
+            runtime::stop_flag().raised().await;
+            listener.close();
+            drop(clients);
+            task::all_ended("accept").await;
+            task::all_ended("echo").await;
+            Ok::<(), String>(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn busy_upkeep_does_not_hold_sockets_up() {
+    runtime::run_one(async {
+        let stop = StopFlag::new();
+        let hog = stop.clone();
+        task::spawn(Queue::Upkeep, "hog", OnPanic::StopProcess, async move {
+            let mut sum = 0u64;
+            while !hog.is_raised() {
+                sum = (0..1000).fold(sum, |sum, number| std::hint::black_box(sum + number));
+                task::yield_if_needed().await;
+            }
+        });
+        let listener = Rc::new(Listener::bind(localhost(), false).unwrap());
+        serve_once(&listener, &Rc::new(Cell::new(0)));
+        let client = Socket::connect(listener.local()).await.unwrap();
+        let begun = Instant::now();
+        let mut back = BytesMut::with_capacity(1 << 10);
+        for _ in 0..60 {
+            client.send(&mut Rope::from(bytes::Bytes::from_static(b"x"))).await.unwrap();
+            client.receive(&mut back).await.unwrap();
+        }
+        // Slices of 100 ms, glommio's default, would make it 6 s at least; ours make
+        // it some 60 ms, more on a machine that does other things as well.
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        stop.raise();
+        listener.close();
+        drop(client);
+        for name in ["hog", "accept", "echo"] {
+            task::all_ended(name).await;
+        }
+    });
+}
+
+#[test]
+fn cores_go_on_though_there_are_many_more_than_cpus() {
+    // Threads that lose their CPU at any moment: this is where glommio parks with
+    // tasks ready to run, and where without the heartbeat it would park for good.
+    let threads: Vec<_> = (0..12)
+        .map(|_| {
+            std::thread::spawn(|| {
+                runtime::run_one(async {
+                    for round in 0..150 {
+                        assert_eq!(task::on_helper(move || Ok(round)).await.unwrap(), round);
+                        task::spawn(Queue::Log, "step", OnPanic::StopProcess, task::yield_now());
+                        task::all_ended("step").await;
+                    }
+                });
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,271 @@
+//! Starts that must fail, each with one clear line and a non-zero exit; and what an idle broker costs.
+
+mod harness;
+
+use harness::broker::{Broker, Kind, Options, free_ports, serve_command};
+use harness::program::{Ended, Program};
+use harness::wait::{self, seconds};
+use harness::wire;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+/// These are about corelog's own words.
+fn is_corelog() -> bool {
+    Kind::from_environment() == Kind::Corelog
+}
+
+fn serve(data_dir: &Path, port: u16, more: &[&str]) -> Command {
+    let mut command = serve_command(&Kind::Corelog, data_dir, &format!("PLAINTEXT://127.0.0.1:{port}"));
+    command.args(more);
+    command
+}
+
+/// Exit codes, as `corelog --help` lists them.
+const WRONG: i32 = 2;
+const HOST: i32 = 3;
+
+/// The start fails within a few seconds, with `code`, and its last line says all `words`.
+#[track_caller]
+fn check_fails(command: &mut Command, code: i32, words: &[&str]) -> Ended {
+    let ended = Program::start(command).end(seconds(20));
+    let text = format!("{}\n{}", ended.output, ended.errors);
+    assert_eq!(ended.status.code(), Some(code), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    let last = text.trim_end().lines().last().unwrap_or_default();
+    for word in words {
+        assert!(last.to_lowercase().contains(&word.to_lowercase()), "{word:?} is not in the last line of:\n{text}");
+    }
+    ended
+}
+
+#[test]
+fn a_data_directory_in_use() {
+    if !is_corelog() {
+        return;
+    }
+    let broker = Broker::start();
+    let data_dir = broker.data_dir();
+    check_fails(&mut serve(&data_dir, free_ports(2), &[]), HOST, &[data_dir.to_str().unwrap(), "in use"]);
+    // The first is not disturbed.
+    wire::api_versions(broker.addresses()[0]).unwrap();
+}
+
+#[test]
+fn a_port_that_is_taken() {
+    if !is_corelog() {
+        return;
+    }
+    let folder = harness::folder();
+    // The first core's, and the second's.
+    for taken in 0..Options::default().cores.len() as u16 {
+        let port = free_ports(2);
+        let _holder = TcpListener::bind(("127.0.0.1", port + taken)).unwrap();
+        check_fails(&mut serve(&folder.path().join("data"), port, &[]), HOST, &[&(port + taken).to_string(), "taken"]);
+    }
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written() {
+    if !is_corelog() {
+        return;
+    }
+    let folder = harness::folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "not a directory").unwrap();
+    check_fails(&mut serve(&file, free_ports(2), &[]), HOST, &[file.to_str().unwrap()]);
+    check_fails(&mut serve(&file.join("below"), free_ports(2), &[]), HOST, &[file.to_str().unwrap()]);
+    // Nobody, not even root, makes a directory there.
+    let closed = Path::new("/proc/corelog-data");
+    check_fails(&mut serve(closed, free_ports(2), &[]), HOST, &[closed.to_str().unwrap()]);
+}
+
+#[test]
+fn wrong_values() {
+    if !is_corelog() {
+        return;
+    }
+    let folder = harness::folder();
+    let data_dir = folder.path().join("data");
+    let check = |more: &[&str], words: &[&str]| check_fails(&mut serve(&data_dir, free_ports(2), more), WRONG, words);
+    check(&["--set", "num.partitions=many"], &["num.partitions", "many"]);
+    check(&["--set", "num.partitions=0"], &["num.partitions", "0"]);
+    check(&["--set", "log.segment.bytes=-5"], &["log.segment.bytes", "-5"]);
+    check(&["--set", "socket.request.max.bytes=99999999999"], &["socket.request.max.bytes", "99999999999"]);
+    check(&["--set", "auto.create.topics.enable=perhaps"], &["auto.create.topics.enable", "perhaps"]);
+    check(&["--set", "listeners=PLAINTEXT://127.0.0.1:70000"], &["listeners", "70000"]);
+    check(&["--cores", "4096"], &["4096"]);
+    assert!(!data_dir.join("meta.properties").exists(), "a refused start leaves nothing behind");
+    // What is wrong with the command line itself, clap says with its own layout.
+    for more in [&["--set", "num.partitions"][..], &["--advertise", "everything"], &["--no-such-flag"]] {
+        let ended = Program::start(&mut serve(&data_dir, free_ports(2), more)).end(seconds(20));
+        assert!(ended.status.code() == Some(2) && ended.errors.contains("rror:"), "{more:?}: {}", ended.errors);
+    }
+}
+
+#[test]
+fn a_configuration_file() {
+    if !is_corelog() {
+        return;
+    }
+    let folder = harness::folder();
+    let file = folder.path().join("server.properties");
+    let port = free_ports(2);
+    let data_dir = folder.path().join("data");
+    let good = format!(
+        "# As in Kafka\nnode.id=3\nlisteners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={}\nnum.partitions = 4\n",
+        data_dir.display()
+    );
+    let start = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
+        command.arg("serve").arg("--config").arg(&file);
+        command
+    };
+    // A wrong value is an error with its line; a file that is not there, one with its path.
+    check_fails(
+        &mut start(&format!("{good}num.io.threads=8\nlog.retention.hours=soon\n")),
+        WRONG,
+        &["log.retention.hours", "soon", "7"],
+    );
+    std::fs::remove_file(&file).unwrap();
+    let mut missing = Command::new(env!("CARGO_BIN_EXE_corelog"));
+    check_fails(missing.arg("serve").arg("--config").arg(&file), WRONG, &[file.to_str().unwrap()]);
+    // Names that are unknown are warned about, each, and the broker runs.
+    let mut broker = Program::start(&mut start(&format!("{good}no.such.option=1\nlog.retention.bites=5\n")));
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    wait::until("an answer of the configured broker", seconds(30), || {
+        assert!(broker.is_running(), "it has ended");
+        wire::api_versions(address).ok()
+    });
+    broker.signal("TERM");
+    let ended = broker.end(seconds(10));
+    let text = format!("{}{}", ended.output, ended.errors);
+    assert_eq!(ended.status.code(), Some(0), "{text}");
+    for name in ["no.such.option", "log.retention.bites"] {
+        assert!(
+            text.lines().any(|line| line.contains("WARN") && line.contains(name)),
+            "no warning about {name}: {text}"
+        );
+    }
+    let identity = std::fs::read_to_string(data_dir.join("meta.properties")).unwrap();
+    assert!(identity.lines().any(|line| line == "node.id=3"), "{identity}");
+    // Another node id than the directory's.
+    check_fails(&mut start(&good.replace("node.id=3", "node.id=4")), HOST, &["node.id", "3", "4"]);
+}
+
+#[test]
+fn too_few_file_descriptors() {
+    if !is_corelog() {
+        return;
+    }
+    let folder = harness::folder();
+    let inner = serve(&folder.path().join("data"), free_ports(2), &[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""]).arg(inner.get_program()).args(inner.get_args());
+    check_fails(&mut command, HOST, &["file"]);
+}
+
+/// On tmpfs, which has no direct I/O, it runs, and says so.
+#[test]
+fn a_file_system_without_direct_io_is_warned_about() {
+    let shm = Path::new("/dev/shm");
+    if !is_corelog() || !shm.is_dir() {
+        return;
+    }
+    let folder = tempfile::tempdir_in(shm).unwrap();
+    let port = free_ports(2);
+    let mut broker = Program::start(&mut serve(&folder.path().join("data"), port, &[]));
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    wait::until("an answer", seconds(30), || {
+        assert!(broker.is_running(), "it has ended");
+        wire::api_versions(address).ok()
+    });
+    harness::records::create_topic(&format!("127.0.0.1:{port}"), "in-memory", 1);
+    broker.signal("TERM");
+    let ended = broker.end(seconds(10));
+    let text = format!("{}{}", ended.output, ended.errors);
+    assert_eq!(ended.status.code(), Some(0), "{text}");
+    assert!(text.lines().any(|line| line.contains("WARN") && line.contains("tmpfs")), "{text}");
+}
+
+/// Time on a CPU of all threads of a process, in nanoseconds.
+fn cpu_time_ns(process: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let times = tasks.flatten().map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        text.split(' ').next().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0)
+    });
+    times.sum()
+}
+
+#[test]
+fn an_idle_broker_costs_less_than_a_hundredth_of_a_core() {
+    let broker = Broker::start();
+    let Some(process) = broker.process() else { return };
+    if !is_corelog() {
+        return;
+    }
+    let addresses = broker.addresses();
+    let open: Vec<_> =
+        (0..100).map(|number| harness::broker::connect(addresses[number % addresses.len()]).unwrap()).collect();
+    // What else runs on this machine can only make it more: the least of a few looks counts.
+    let span = seconds(3);
+    let share = (0..4)
+        .map(|_| {
+            let before = cpu_time_ns(process);
+            wait::throughout(span, || {});
+            (cpu_time_ns(process) - before) as f64 / span.as_nanos() as f64
+        })
+        .fold(f64::MAX, f64::min);
+    println!("{:.2} % of a core with {} open connections", share * 100.0, open.len());
+    assert!(share < 0.01, "{:.2} % of a core", share * 100.0);
+}
+
+/// A stop during the start is a stop like any other, wherever it hits.
+#[test]
+fn ends_on_a_signal_while_it_starts() {
+    if !is_corelog() {
+        return;
+    }
+    let folder = harness::folder();
+    let begun = std::time::Instant::now();
+    let data_dir = folder.path().join("data");
+    for round in 0..20u32 {
+        let port = free_ports(2);
+        let mut broker = Program::start(&mut serve(&data_dir, port, &[]));
+        // From the moment at which a signal is no longer the system's own affair, a little later each time.
+        wait::until("the handler of SIGTERM", seconds(10), || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", broker.id())).unwrap();
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+                u64::from_str_radix(line.trim(), 16).unwrap_or(0)
+            };
+            let terminate = 1 << 14;
+            ((field("SigCgt:") | field("SigBlk:")) & terminate != 0 || !broker.is_running()).then_some(())
+        });
+        wait::throughout(std::time::Duration::from_millis(u64::from(round) * 10), || {});
+        broker.signal("TERM");
+        let ended = broker.end(seconds(10));
+        assert_eq!(ended.status.code(), Some(0), "round {round}: {}", ended.errors);
+        assert!(!ended.errors.contains("ERROR"), "round {round}: {}", ended.errors);
+    }
+    println!("20 starts in {:?}", begun.elapsed());
+}
+
+/// SIGINT, as from a terminal, is as good as SIGTERM; and both are obeyed with connections open.
+#[test]
+fn ends_on_signals_with_open_connections() {
+    if !is_corelog() {
+        return;
+    }
+    for signal in ["INT", "TERM"] {
+        let mut broker = Broker::start();
+        let open: Vec<_> =
+            broker.addresses().into_iter().map(|address| harness::broker::connect(address).unwrap()).collect();
+        harness::program::send_signal(broker.process().unwrap(), signal);
+        let status = broker.ended(seconds(5));
+        assert_eq!(status.code(), Some(0), "after SIG{signal}");
+        drop(open);
+    }
+}
