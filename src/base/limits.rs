@@ -27,6 +27,12 @@ pub const LOG_READ_BYTES_MAX: usize = 4 << 20;
 /// bounds memory against a producer that waits for no answer (acks=0).
 pub const LOG_WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// Memory that batches of all logs of a core may hold before they are written. One
+/// log may have [`LOG_WAITING_BYTES_MAX`] of it; this is what bounds thousands of them
+/// against a drive that stalls. Enough for the drive's full bandwidth at a second's
+/// delay; beyond it connections are not read until something was written.
+pub const CORE_UNWRITTEN_BYTES_MAX: usize = 128 << 20;
+
 /// Bytes by which a growing segment is allocated ahead of its writes: large
 /// enough that an allocation is rare, small enough that thousands of partitions do
 /// not fill a drive by it. Small segments take as much as they hold.

@@ -36,7 +36,7 @@ use super::names;
 use super::progress::{Durable, Point, Stage, Written};
 use super::segment::Segment;
 use super::tail::Open;
-use super::{Appended, Condition, Inner, Log, LogError, State, now};
+use super::{Appended, Condition, Inner, Log, LogError, State, TailMemory, now};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -117,7 +117,7 @@ impl Log {
             let before = state.progress.appended();
             state.progress.append(last.plus(1), batch.len());
             let bytes_end = before.bytes + batch.len() as u64;
-            let place = state.buffer_for(batch.len(), base).push(batch, base, last.plus(1), bytes_end);
+            let place = state.buffer_for(&inner.memory, batch.len(), base).push(batch, base, last.plus(1), bytes_end);
             self::stamp(place, stamp);
             let interval = state.config.index_interval_bytes.max(0) as u64;
             state.active().add(last, batch.len(), max_timestamp, interval);
@@ -189,7 +189,7 @@ impl State {
     }
 
     /// The open buffer, with room for `size` more bytes.
-    fn buffer_for(&mut self, size: usize, next: Offset) -> &mut Open {
+    fn buffer_for(&mut self, memory: &Rc<TailMemory>, size: usize, next: Offset) -> &mut Open {
         if let Some(open) = self.open.take_if(|open| !open.fits(size)) {
             // The writer is behind: larger buffers mean fewer writes.
             self.buffer_hint = (self.buffer_hint * 2).min(LOG_WRITE_BYTES_MAX);
@@ -201,7 +201,7 @@ impl State {
                 None => self.tail.last().map(|frozen| frozen.before()),
             };
             let active = self.segments.back().expect("a log always has an active segment");
-            self.open = Some(Open::after(before, active, next, size, self.buffer_hint));
+            self.open = Some(Open::after(before, active, next, size, self.buffer_hint, memory));
         }
         self.open.as_mut().expect("just made")
     }
@@ -323,7 +323,7 @@ impl Inner {
             self.allocate(&segment, &file, end).await?;
         };
 
-        let (bytes, position, segment, reached) = {
+        let (bytes, position, segment, reached, room) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             if matches!(state.condition, Condition::Ended(_)) {
@@ -336,7 +336,7 @@ impl Inner {
             if first.missing > 0 {
                 first.complete(block.as_ref().expect("read above"));
             }
-            let frozen = first.freeze();
+            let (frozen, room) = first.freeze();
             // A quarter more than recent buffers held.
             let wanted = frozen.memory() + frozen.memory() / 4;
             state.buffer_hint = ((state.buffer_hint * 3 + wanted) / 4).clamp(BUFFER_BYTES_MIN, LOG_WRITE_BYTES_MAX);
@@ -345,6 +345,7 @@ impl Inner {
                 frozen.position,
                 Rc::clone(&frozen.segment),
                 Point { offset: frozen.end, bytes: frozen.bytes_end },
+                room,
             );
             let memory = frozen.memory();
             let replaced = state.tail.push(frozen);
@@ -370,6 +371,7 @@ impl Inner {
             }
         }
         self.wrote(reached);
+        drop(room);
         self.memory.trim();
         Ok(())
     }
@@ -580,12 +582,13 @@ impl Inner {
             if matches!(state.condition, Condition::Ended(_)) {
                 return;
             }
-            state.condition = Condition::Ended(error.clone());
+            state.set_condition(&self.memory, Condition::Ended(error.clone()));
             state.written_waiters.fail(&error);
             state.durable_waiters.fail(&error);
             state.open = None;
             state.full.clear();
         }
+        self.memory.refuse(self, &error);
         self.work.raise();
         self.flush.raise();
         if let Some(observer) = self.observer() {
@@ -601,7 +604,7 @@ impl Inner {
         match state.condition {
             Condition::Online => {
                 tracing::warn!("{error}: appends are refused until there is space again");
-                state.condition = Condition::Full;
+                state.set_condition(&self.memory, Condition::Full);
             }
             Condition::Full => {}
             Condition::Closing => {
@@ -624,7 +627,7 @@ impl Inner {
         let mut state = self.state.borrow_mut();
         if matches!(state.condition, Condition::Full) {
             tracing::info!("{} has space again", self.name);
-            state.condition = Condition::Online;
+            state.set_condition(&self.memory, Condition::Online);
         }
     }
 

@@ -356,3 +356,177 @@ fn a_deleted_log_tells_who_waits() {
         assert!(disk.disk().list(Path::new("/data")).await.unwrap().is_empty());
     });
 }
+
+/// A log of a disk on which several share one memory.
+async fn open_at(disk: &SimulatedDisk, name: &str, memory: &Rc<TailMemory>) -> Log {
+    let options = LogOptions::new(Rc::new(TopicConfig::default()), Rc::clone(memory));
+    Log::open(&disk.disk(), &Path::new("/data").join(name), options, false, None, &mut |_| {}).await.unwrap().0
+}
+
+/// Appends as a connection does for its client, without waiting for the drive.
+async fn append_with_room(log: &Log, value_bytes: usize) -> Result<Offset, LogError> {
+    let _room = log.room(batch(value_bytes).len()).await?;
+    try_append(log, value_bytes)
+}
+
+/// What became of an append that goes on by itself.
+type Outcome = Rc<RefCell<Option<Result<Offset, LogError>>>>;
+
+fn appends(log: &Log, value_bytes: usize) -> Outcome {
+    let outcome = Outcome::default();
+    let (log, told) = (log.clone(), Rc::clone(&outcome));
+    task::spawn(task::Queue::Network, "appends", task::OnPanic::StopProcess, async move {
+        let result = append_with_room(&log, value_bytes).await;
+        *told.borrow_mut() = Some(result);
+    });
+    outcome
+}
+
+#[test]
+fn a_stalled_drive_holds_all_logs_of_a_core_to_one_bound() {
+    const BATCHES: i64 = 100;
+    let bound = 256 << 10;
+    run_one(async move {
+        let disk = disk().await;
+        let memory = TailMemory::with_unwritten(64 << 10, bound);
+        let mut logs = Vec::new();
+        for at in 0..8 {
+            logs.push(open_at(&disk, &format!("t-{at}"), &memory).await);
+        }
+        let stall = disk.stall(When::verb(Verb::Write).on(of_log).from_then_on());
+        for log in logs.clone() {
+            task::spawn(task::Queue::Network, "client", task::OnPanic::StopProcess, async move {
+                for _ in 0..BATCHES {
+                    append_with_room(&log, 5000).await.unwrap();
+                    futures_lite::future::yield_now().await;
+                }
+            });
+        }
+        stall.reached().await;
+        until(|| memory.unwritten() + 8000 > bound).await;
+        settle().await;
+        // Counted in blocks: the last batch of each log may have begun two.
+        let most = bound + logs.len() * 2 * BLOCK_BYTES;
+        let waiting: u64 = logs.iter().map(Log::waiting_bytes).sum();
+        assert!(memory.unwritten() <= most && waiting <= memory.unwritten() as u64, "{waiting} of {most}");
+        assert!(logs.iter().all(|log| log.end_offset() > Offset(0)), "one log has all the room");
+        stall.release();
+        task::all_ended("client").await;
+        for log in &logs {
+            assert_eq!(log.end_offset(), Offset(BATCHES));
+            log.wait(Offset(BATCHES), Stage::Written).await.unwrap();
+        }
+        until(|| memory.unwritten() == 0).await;
+        for log in &logs {
+            log.close_cleanly().await.unwrap();
+        }
+        assert_eq!(memory.unwritten(), 0);
+    });
+}
+
+#[test]
+fn a_log_that_ends_gives_its_room_to_the_others() {
+    run_one(async {
+        let disk = disk().await;
+        let memory = TailMemory::with_unwritten(64 << 10, 64 << 10);
+        let (first, second) = (open_at(&disk, "t-0", &memory).await, open_at(&disk, "t-1", &memory).await);
+        let stall = disk.stall(When::verb(Verb::Write).on(|path| path.starts_with("/data/t-0")));
+        append_with_room(&first, 1000).await.unwrap();
+        stall.reached().await;
+        let under_way = memory.unwritten();
+        assert!(under_way >= 1000);
+        append_with_room(&first, 50_000).await.unwrap();
+        let refused = appends(&first, 20_000);
+        settle().await;
+        let waits = appends(&second, 20_000);
+        settle().await;
+        assert!(refused.borrow().is_none() && waits.borrow().is_none());
+        first.take_offline("the test says so");
+        until(|| refused.borrow().is_some() && waits.borrow().is_some()).await;
+        assert!(matches!(*refused.borrow(), Some(Err(LogError::Offline(_)))));
+        assert!(matches!(*waits.borrow(), Some(Ok(Offset(1)))));
+        second.wait(Offset(1), Stage::Written).await.unwrap();
+        until(|| memory.unwritten() == under_way).await;
+        // The write that is under way holds its memory until it ends.
+        stall.release();
+        until(|| memory.unwritten() == 0).await;
+        second.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_room_is_told_of_a_close_and_of_a_failed_write() {
+    run_one(async {
+        let disk = disk().await;
+        let memory = TailMemory::with_unwritten(64 << 10, 16 << 10);
+        let (first, second) = (open_at(&disk, "t-0", &memory).await, open_at(&disk, "t-1", &memory).await);
+        let stall = disk.stall(When::verb(Verb::Write).on(of_log));
+        // Larger than the bound: it passes, as nothing else is held.
+        append_with_room(&first, 40_000).await.unwrap();
+        stall.reached().await;
+        let (of_first, of_second) = (appends(&first, 100), appends(&second, 100));
+        settle().await;
+        assert!(of_first.borrow().is_none() && of_second.borrow().is_none());
+        second.close_cleanly().await.unwrap();
+        until(|| of_second.borrow().is_some()).await;
+        assert!(matches!(*of_second.borrow(), Some(Err(LogError::Closed(_)))));
+        assert!(of_first.borrow().is_none());
+        // The next write of the first log fails: what it held is free again.
+        stall.release();
+        until(|| of_first.borrow().is_some()).await;
+        assert!(matches!(*of_first.borrow(), Some(Ok(_))));
+        first.wait(first.end_offset(), Stage::Written).await.unwrap();
+        disk.fail(When::verb(Verb::Write).on(of_log), Fault::Broken);
+        append_with_room(&first, 100).await.unwrap();
+        task::all_ended("log writer").await;
+        assert_eq!(memory.unwritten(), 0);
+        assert!(matches!(append_with_room(&first, 100).await, Err(LogError::Offline(_))));
+        // Deleted with bytes that were never written.
+        let third = open_at(&disk, "t-2", &memory).await;
+        append_with_room(&third, 5000).await.unwrap();
+        third.delete("x").await.unwrap();
+        assert_eq!(memory.unwritten(), 0);
+    });
+}
+
+#[test]
+fn a_full_drive_refuses_instead_of_letting_others_wait_for_room() {
+    run_one(async {
+        let disk = disk().await;
+        let memory = TailMemory::with_unwritten(64 << 10, 64 << 10);
+        let (first, second) = (open_at(&disk, "t-0", &memory).await, open_at(&disk, "t-1", &memory).await);
+        let stall = disk.stall(When::verb(Verb::Allocate));
+        let end = append_with_room(&first, 60_000).await.unwrap();
+        stall.reached().await;
+        let waits = appends(&second, 20_000);
+        settle().await;
+        assert!(waits.borrow().is_none());
+        disk.set_capacity(Some(0));
+        stall.release();
+        until(|| waits.borrow().is_some()).await;
+        assert!(matches!(*waits.borrow(), Some(Err(LogError::DiskFull(_)))), "{:?}", waits.borrow());
+        assert!(matches!(append_with_room(&second, 20_000).await, Err(LogError::DiskFull(_))));
+        assert!(matches!(append_with_room(&first, 10).await, Err(LogError::DiskFull(_))));
+        disk.set_capacity(None);
+        until(|| !first.is_full()).await;
+        first.wait(end, Stage::Written).await.unwrap();
+        let end = append_with_room(&second, 20_000).await.unwrap();
+        second.wait(end, Stage::Written).await.unwrap();
+        until(|| memory.unwritten() == 0).await;
+        // Closed, or left, while it is full: nothing is held back afterwards.
+        disk.set_capacity(Some(0));
+        while !first.is_full() {
+            let end = append_with_room(&first, 30_000).await.unwrap();
+            let _ = first.wait(end, Stage::Written).await;
+        }
+        assert!(matches!(first.close_cleanly().await, Err(LogError::DiskFull(_))));
+        disk.set_capacity(None);
+        assert_eq!(memory.unwritten(), 0);
+        let end = append_with_room(&second, 100_000).await.unwrap();
+        let waits = appends(&second, 20_000);
+        second.wait(end, Stage::Written).await.unwrap();
+        until(|| waits.borrow().is_some()).await;
+        assert!(matches!(*waits.borrow(), Some(Ok(_))), "{:?}", waits.borrow());
+        second.close_cleanly().await.unwrap();
+    });
+}

@@ -1,13 +1,23 @@
-//! The bytes that the tails of all logs of a core may hold for readers.
+//! The memory that all logs of a core hold: the tails that serve readers, and what is
+//! not written yet.
 //!
-//! First in, first out over all logs: a log that is quiet gives its place to those
-//! that are not. What is not written yet does not count as a cache and is never let go.
+//! **Tails**: first in, first out over all logs: a log that is quiet gives its place to
+//! those that are not. What is not written yet is never let go.
+//!
+//! **Unwritten**: a buffer counts, by the blocks it has filled, from the append that made
+//! it until its write has completed or its log has ended, whichever way. Who appends on
+//! behalf of a client waits for [`Room`] first, so that a stalled drive holds clients
+//! back and fills no memory. What this process appends of its own accord (metadata,
+//! groups) counts but does not wait: it answers requests, whose memory is bounded.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use super::Inner;
+use crate::base::limits::CORE_UNWRITTEN_BYTES_MAX;
+use crate::base::wait;
+
+use super::{Inner, LogError};
 
 /// See the module. One per core.
 pub struct TailMemory {
@@ -15,16 +25,133 @@ pub struct TailMemory {
     used: Cell<usize>,
     /// One entry per buffer in some tail, in the order in which they came.
     buffers: RefCell<VecDeque<Weak<Inner>>>,
+    unwritten_max: usize,
+    unwritten: Cell<usize>,
+    /// Logs that wait for space on the drive; their buffers stay until there is some.
+    full_logs: Cell<usize>,
+    /// First come, first served: a large batch is not overtaken for ever by small ones.
+    waiting: RefCell<VecDeque<Waiting>>,
+}
+
+/// An append that waits for room.
+struct Waiting {
+    log: Weak<Inner>,
+    bytes: usize,
+    told: wait::Sender<Result<Room, LogError>>,
 }
 
 impl TailMemory {
+    /// Memory of which tails may hold `bytes_max` bytes, and what is not written yet
+    /// as much as a core may hold.
     pub fn new(bytes_max: usize) -> Rc<TailMemory> {
-        Rc::new(TailMemory { bytes_max, used: Cell::new(0), buffers: RefCell::default() })
+        TailMemory::with_unwritten(bytes_max, CORE_UNWRITTEN_BYTES_MAX)
     }
 
-    /// Bytes held now.
+    /// As [`TailMemory::new`], with another bound of what is not written yet, in bytes.
+    pub fn with_unwritten(bytes_max: usize, unwritten_max: usize) -> Rc<TailMemory> {
+        Rc::new(TailMemory {
+            bytes_max,
+            used: Cell::new(0),
+            buffers: RefCell::default(),
+            unwritten_max,
+            unwritten: Cell::new(0),
+            full_logs: Cell::new(0),
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// Bytes that tails hold now.
     pub fn used(&self) -> usize {
         self.used.get()
+    }
+
+    /// Bytes of buffers that are not written yet, and of room that was given for more.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten.get()
+    }
+
+    /// Takes room whether there is any or not.
+    pub(super) fn take(self: &Rc<Self>, bytes: usize) -> Room {
+        self.unwritten.set(self.unwritten.get() + bytes);
+        Room { memory: Rc::clone(self), bytes }
+    }
+
+    /// Takes room if there is enough and nobody waits for any.
+    pub(super) fn try_take(self: &Rc<Self>, bytes: usize) -> Option<Room> {
+        (self.waiting.borrow().is_empty() && self.fits(bytes)).then(|| self.take(bytes))
+    }
+
+    /// Waits for room. An error is that of the log: it takes no appends any more, or
+    /// the drive is full.
+    pub(super) fn wait(&self, log: &Rc<Inner>, bytes: usize) -> wait::Receiver<Result<Room, LogError>> {
+        let (told, receiver) = wait::once();
+        if self.full_logs.get() > 0 {
+            told.send(Err(LogError::DiskFull(Rc::clone(&log.name))));
+        } else {
+            self.waiting.borrow_mut().push_back(Waiting { log: Rc::downgrade(log), bytes, told });
+        }
+        receiver
+    }
+
+    /// One batch may be larger than the bound: it passes when nothing else is held.
+    fn fits(&self, bytes: usize) -> bool {
+        self.unwritten.get() == 0 || self.unwritten.get() + bytes <= self.unwritten_max
+    }
+
+    /// Gives room to those who wait, in their order.
+    fn serve(self: &Rc<Self>) {
+        loop {
+            let next = {
+                let mut waiting = self.waiting.borrow_mut();
+                match waiting.front() {
+                    Some(first) if first.told.is_abandoned() => {
+                        waiting.pop_front();
+                        continue;
+                    }
+                    Some(first) if self.fits(first.bytes) => waiting.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some(Waiting { bytes, told, .. }) = next else { return };
+            told.send(Ok(self.take(bytes)));
+        }
+    }
+
+    /// Tells those who wait to append to `log` that it takes no more.
+    pub(super) fn refuse(self: &Rc<Self>, log: &Inner, error: &LogError) {
+        if self.waiting.borrow().is_empty() {
+            return;
+        }
+        let refused = {
+            let mut waiting = self.waiting.borrow_mut();
+            let all = std::mem::take(&mut *waiting);
+            let (refused, kept) =
+                all.into_iter().partition::<Vec<_>, _>(|waiting| std::ptr::eq(waiting.log.as_ptr(), log));
+            *waiting = kept.into();
+            refused
+        };
+        for waiting in refused {
+            waiting.told.send(Err(error.clone()));
+        }
+        // The first of those that are left may need less than the first before.
+        self.serve();
+    }
+
+    /// A log waits for space on the drive. What it holds may stay for long: who waits
+    /// for room is told of the full drive instead.
+    pub(super) fn log_is_full(&self) {
+        self.full_logs.set(self.full_logs.get() + 1);
+        let all = std::mem::take(&mut *self.waiting.borrow_mut());
+        for waiting in all {
+            if let Some(log) = waiting.log.upgrade() {
+                waiting.told.send(Err(LogError::DiskFull(Rc::clone(&log.name))));
+            }
+        }
+    }
+
+    /// A log has space again, or has ended.
+    pub(super) fn log_is_not_full(&self) {
+        self.full_logs.set(self.full_logs.get() - 1);
     }
 
     /// Counts a buffer that came into the tail of `log`; `new` when it took no
@@ -55,6 +182,31 @@ impl TailMemory {
                     return;
                 }
             }
+        }
+    }
+}
+
+/// Memory for bytes that are not written yet; given back when dropped, to those who
+/// wait for it on any log of the core.
+pub struct Room {
+    memory: Rc<TailMemory>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes more, up to `bytes` in all, whether there is any or not.
+    pub(super) fn grow_to(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        self.memory.unwritten.set(self.memory.unwritten.get() + more);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.memory.unwritten.set(self.memory.unwritten.get() - self.bytes);
+            self.memory.serve();
         }
     }
 }

@@ -11,7 +11,7 @@
 //! | `segment`, `index`, `names`, `scan` | a segment's files |
 //! | `recovery` | opening, whatever state the files were left in |
 //! | `retention` | giving up old segments, moving the log start, deletion |
-//! | `memory` | the bytes that all tails of a core may hold |
+//! | `memory` | the bytes that all tails of a core may hold, and all that is not written |
 //!
 //! A log lives on one core. It knows batches as bytes with a header; what their
 //! records mean, who produced them and what consumers may see is the
@@ -47,7 +47,7 @@ use crate::runtime::clock;
 use crate::runtime::disk::{Disk, File};
 
 pub use error::LogError;
-pub use memory::TailMemory;
+pub use memory::{Room, TailMemory};
 pub use names::{SNAPSHOT, file_name, parse as parse_file_name};
 pub use progress::{Point, Stage};
 pub use read::ReadPlan;
@@ -264,6 +264,29 @@ impl Log {
         waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&self.0.name))))
     }
 
+    /// Waits until the core has room for a batch of `bytes` more that is not written
+    /// yet. Keep what is returned until [`Log::append`] has returned, and append without
+    /// waiting in between: others wait for it. Of a log that takes no appends it
+    /// returns at once; the append says why.
+    ///
+    /// # Errors
+    /// The log takes no appends any more, or the drive is full and what waits for
+    /// space holds all there is.
+    pub async fn room(&self, bytes: usize) -> Result<Room, LogError> {
+        let inner = &self.0;
+        let waiting = {
+            let state = inner.state.borrow();
+            if !matches!(state.condition, Condition::Online) {
+                return Ok(inner.memory.take(0));
+            }
+            match inner.memory.try_take(bytes) {
+                Some(room) => return Ok(room),
+                None => inner.memory.wait(inner, bytes),
+            }
+        };
+        waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&inner.name))))
+    }
+
     /// Bytes appended that have not been written yet.
     pub fn waiting_bytes(&self) -> u64 {
         let state = self.0.state.borrow();
@@ -391,6 +414,17 @@ impl Inner {
 }
 
 impl State {
+    /// Changes what the log can do. The core's memory knows which logs are full.
+    fn set_condition(&mut self, memory: &TailMemory, condition: Condition) {
+        let (was, is) = (matches!(self.condition, Condition::Full), matches!(condition, Condition::Full));
+        self.condition = condition;
+        match (was, is) {
+            (false, true) => memory.log_is_full(),
+            (true, false) => memory.log_is_not_full(),
+            _ => {}
+        }
+    }
+
     fn active(&self) -> &Rc<Segment> {
         self.segments.back().expect("a log always has an active segment")
     }
@@ -408,7 +442,11 @@ impl State {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.memory.give_back(self.state.get_mut().tail.memory());
+        let state = self.state.get_mut();
+        self.memory.give_back(state.tail.memory());
+        if matches!(state.condition, Condition::Full) {
+            self.memory.log_is_not_full();
+        }
     }
 }
 

@@ -87,12 +87,13 @@ impl Log {
         let end = {
             let mut state = inner.state.borrow_mut();
             match &state.condition {
-                Condition::Online | Condition::Full => state.condition = Condition::Closing,
+                Condition::Online | Condition::Full => state.set_condition(&inner.memory, Condition::Closing),
                 Condition::Closing => {}
                 Condition::Ended(error) => return Err(error.clone()),
             }
             state.progress.appended().offset
         };
+        inner.memory.refuse(inner, &LogError::Closed(Rc::clone(&inner.name)));
         inner.work.raise();
         inner.note_flush_due(true);
         inner.wait_durable_for_close(end).await?;

@@ -23,6 +23,7 @@ use crate::base::{Offset, Piece, Rope};
 use crate::record::BatchView;
 use crate::runtime::disk::Buffer;
 
+use super::memory::{Room, TailMemory};
 use super::segment::Segment;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -44,6 +45,8 @@ pub(super) struct Open {
     /// log that was opened goes on.
     pub missing: usize,
     bytes: Buffer,
+    /// For the blocks filled; given back when it is written, or let go unwritten.
+    room: Room,
     /// The first whole batch that begins in here.
     first: Mark,
     /// Batches at distances, for finding one without walking all.
@@ -58,7 +61,14 @@ impl Open {
     /// A buffer for a segment that holds `segment.size()` bytes, with room for
     /// `need` bytes and about `hint`. `before` is the buffer that the log's last
     /// bytes are in, if memory has them.
-    pub fn after(before: Option<Before<'_>>, segment: &Rc<Segment>, next: Offset, need: usize, hint: usize) -> Open {
+    pub fn after(
+        before: Option<Before<'_>>,
+        segment: &Rc<Segment>,
+        next: Offset,
+        need: usize,
+        hint: usize,
+        memory: &Rc<TailMemory>,
+    ) -> Open {
         let size = segment.size();
         let position = size - size % BLOCK;
         let prefix = (size - position) as usize;
@@ -84,6 +94,7 @@ impl Open {
             segment: Rc::clone(segment),
             position,
             missing,
+            room: memory.take(0),
             bytes,
             first,
             marks: Vec::new(),
@@ -106,6 +117,7 @@ impl Open {
             self.marks.push(Mark { base, at });
         }
         self.bytes.push(batch);
+        self.room.grow_to(self.bytes.len().next_multiple_of(BLOCK_BYTES));
         self.end = end;
         self.bytes_end = bytes_end;
         &mut self.bytes.as_mut_slice()[at..]
@@ -117,12 +129,13 @@ impl Open {
         self.bytes.as_mut_slice()[..missing].copy_from_slice(&block[..missing]);
     }
 
-    /// Pads to a whole block; from here on the bytes do not change.
-    pub fn freeze(mut self) -> Frozen {
+    /// Pads to a whole block; from here on the bytes do not change. The room is to be
+    /// kept until they are written.
+    pub fn freeze(mut self) -> (Frozen, Room) {
         assert_eq!(self.missing, 0, "a buffer is written before its first bytes are known");
         let len = self.bytes.len();
         self.bytes.pad_to_block();
-        Frozen {
+        let frozen = Frozen {
             segment: self.segment,
             position: self.position,
             bytes: Rc::new(self.bytes),
@@ -131,7 +144,8 @@ impl Open {
             marks: self.marks,
             end: self.end,
             bytes_end: self.bytes_end,
-        }
+        };
+        (frozen, self.room)
     }
 
     pub fn len(&self) -> usize {

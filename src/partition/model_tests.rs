@@ -106,6 +106,8 @@ struct World {
     disk: SimulatedDisk,
     partition: Rc<Partition>,
     flushes: bool,
+    /// Of all lives: what one that ended has not given back shows.
+    memory: Rc<TailMemory>,
     batches: Vec<ModelBatch>,
     /// Below this nothing may ever be lost, if the power stays / if it is cut.
     kept_by_kill: Offset,
@@ -113,23 +115,27 @@ struct World {
     life: u32,
 }
 
-fn options(flushes: bool) -> PartitionOptions {
+fn options(flushes: bool, memory: &Rc<TailMemory>) -> PartitionOptions {
     let config = TopicConfig {
         segment_bytes: 6000,
         index_interval_bytes: 500,
         flush_messages: if flushes { 1 } else { i64::MAX },
         ..TopicConfig::default()
     };
-    // A small budget: reads come from memory and from the drive.
-    PartitionOptions { leader_epoch: EPOCH, ..PartitionOptions::new(Rc::new(config), TailMemory::new(12 << 10)) }
+    PartitionOptions { leader_epoch: EPOCH, ..PartitionOptions::new(Rc::new(config), Rc::clone(memory)) }
 }
 
 fn id() -> TopicPartition {
     TopicPartition { topic: "m".into(), partition: 0 }
 }
 
-async fn try_open(disk: &SimulatedDisk, flushes: bool, clean: bool) -> Result<Rc<Partition>, PartitionError> {
-    Partition::open(&disk.disk(), Path::new("/data/m-0"), id(), Uuid([5; 16]), options(flushes), clean).await
+async fn try_open(
+    disk: &SimulatedDisk,
+    flushes: bool,
+    memory: &Rc<TailMemory>,
+    clean: bool,
+) -> Result<Rc<Partition>, PartitionError> {
+    Partition::open(&disk.disk(), Path::new("/data/m-0"), id(), Uuid([5; 16]), options(flushes, memory), clean).await
 }
 
 impl World {
@@ -137,11 +143,14 @@ impl World {
         let disk = SimulatedDisk::new();
         disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
         disk.disk().sync_dir(Path::new("/")).await.unwrap();
-        let partition = try_open(&disk, flushes, true).await.unwrap();
+        // Small budgets: reads come from memory and from the drive, appends have to wait.
+        let memory = TailMemory::with_unwritten(12 << 10, 12 << 10);
+        let partition = try_open(&disk, flushes, &memory, true).await.unwrap();
         World {
             disk,
             partition,
             flushes,
+            memory,
             batches: Vec::new(),
             kept_by_kill: Offset(0),
             kept_by_cut: Offset(0),
@@ -194,10 +203,15 @@ impl World {
             Op::Produce { producer, records, value_bytes, wait } => {
                 let first_sequence = self.next_sequence(producer);
                 let mut bytes = self.batch(producer, first_sequence, records, usize::from(value_bytes));
+                let room = match self.partition.log().room(bytes.len()).await {
+                    Ok(room) => room,
+                    Err(error) => return self.expect_off(error).await,
+                };
                 let produced = match self.partition.append(&bytes, None) {
                     Ok(produced) => produced,
                     Err(error) => return self.expect_off(error).await,
                 };
+                drop(room);
                 assert_eq!((produced.base_offset, produced.duplicate), (self.end(), false));
                 let stamp = Stamp { base_offset: produced.base_offset, leader_epoch: EPOCH, log_append_time: None };
                 crate::record::stamp(&mut bytes, &stamp);
@@ -272,7 +286,8 @@ impl World {
                     let end = self.end();
                     self.kept_by_kill = end;
                     self.kept_by_cut = end;
-                    match try_open(&self.disk, self.flushes, true).await {
+                    assert_eq!(self.memory.unwritten(), 0, "closed, and something is left to be written");
+                    match try_open(&self.disk, self.flushes, &self.memory, true).await {
                         Ok(partition) => {
                             self.partition = partition;
                             self.after_restart(end).await;
@@ -301,7 +316,7 @@ impl World {
         self.disk = self.disk.reopen(seed);
         if let Some(operations) = again {
             self.disk.cut(When::operation(u64::from(operations)));
-            match try_open(&self.disk, self.flushes, false).await {
+            match try_open(&self.disk, self.flushes, &self.memory, false).await {
                 Ok(partition) => partition.log().take_offline("the test goes on"),
                 Err(error) => assert!(self.is_off(), "{error}"),
             }
@@ -312,7 +327,7 @@ impl World {
 
     async fn restart_unclean(&mut self, kept: Offset) {
         self.partition.log().take_offline("the test's power is off");
-        self.partition = try_open(&self.disk, self.flushes, false).await.expect("an undamaged log opens");
+        self.partition = try_open(&self.disk, self.flushes, &self.memory, false).await.expect("an undamaged log opens");
         self.after_restart(kept).await;
     }
 
@@ -379,6 +394,8 @@ async fn check(flushes: bool, operations: Vec<Op>) {
     world.cut(11, None).await;
     world.run(&Op::Restart).await;
     world.partition.log().take_offline("the test has ended");
+    crate::runtime::task::all_ended("log writer").await;
+    assert_eq!(world.memory.unwritten(), 0, "a log that ended holds memory");
 }
 
 /// Runs one list of operations; gives what went wrong.

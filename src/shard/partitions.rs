@@ -173,7 +173,8 @@ impl Appended {
 }
 
 /// Validates a batch and appends it to a partition. Waits only while more bytes stand
-/// before the drive than may: the producer sees latency then, not an error.
+/// before the drive than may, of this partition or of all of the core: the producer
+/// sees latency then, not an error.
 pub async fn append_to(
     partition: &Rc<Partition>,
     batch: &[u8],
@@ -182,7 +183,10 @@ pub async fn append_to(
 ) -> Result<Appended, AppendError> {
     let valid = record::validate(batch, &rules::of(&partition.log().config()), now, zstd_allowed)?;
     loop {
-        match partition.produce(&valid) {
+        let room = partition.log().room(valid.bytes().len()).await.map_err(ProduceError::from)?;
+        let produced = partition.produce(&valid);
+        drop(room);
+        match produced {
             Ok(produced) => return Ok(Appended { partition: Rc::clone(partition), produced }),
             Err(ProduceError::Behind(_)) => {
                 let end = partition.log().end_offset();
