@@ -1,116 +1,11 @@
-//! kill -9 of the broker under load, again and again on the same data.
-//!
-//! Idempotent producers with acks=all keep a ledger of what was acknowledged, group consumers one of what they
-//! committed. At moments that a seed chooses the broker is killed and started again. What must hold:
-//!
-//! 1. In the log, each producer's records of each partition are there once, in order, without a gap, at the offsets
-//!    that were acknowledged.
-//! 2. After each start the group's committed offsets are those that were last acknowledged, or one that was being
-//!    committed when the broker died.
-//! 3. A consumer never skips a record and is never set back behind an acknowledged commit.
+//! kill -9 of the broker under load, again and again on the same data; what must hold is said in `harness::crash`.
 //!
 //! `CORELOG_TEST_KILLS` sets how often (default 50), `CORELOG_TEST_SEED` the seed of an earlier run.
 
 mod harness;
 
 use harness::broker::Broker;
-use harness::wait::{self, seconds};
-use harness::{ledger, records, unique};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-const PARTITIONS: usize = 6;
-const PRODUCERS: usize = 2;
-const CONSUMERS: usize = 2;
-/// The broker is killed once between this many and three times as many records were acknowledged since its start.
-const LOAD: u64 = 2000;
-
-/// What the group's consumers, together, have done with one partition.
-#[derive(Clone, Copy, Default)]
-struct Position {
-    /// The greatest offset seen, plus one.
-    seen: i64,
-    /// The last commit that was acknowledged.
-    committed: i64,
-    /// The greatest offset whose commit was sent.
-    sent: i64,
-}
-
-struct Group {
-    positions: Mutex<[Position; PARTITIONS]>,
-    failures: Mutex<Vec<String>>,
-}
-
-fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &AtomicBool) {
-    let consumer: BaseConsumer<Quiet> = records::config(bootstrap)
-        .set("group.id", name)
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.commit", "false")
-        .set("reconnect.backoff.max.ms", "100")
-        // A member whose join was under way when the broker died is waited for this long.
-        .set("session.timeout.ms", "6000")
-        .set("heartbeat.interval.ms", "500")
-        .create_with_context(Quiet)
-        .unwrap();
-    consumer.subscribe(&[topic]).unwrap();
-    let mut processed: HashMap<i32, i64> = HashMap::new();
-    while !stop.load(Ordering::Relaxed) {
-        let message = match consumer.poll(Duration::from_millis(50)) {
-            Some(Ok(message)) => message,
-            // The broker is away, or a rebalance is under way.
-            Some(Err(_)) | None => continue,
-        };
-        let (partition, offset) = (message.partition(), message.offset());
-        {
-            let position = &mut group.positions.lock().unwrap()[partition as usize];
-            if offset > position.seen || offset < position.committed {
-                let seen = position.seen;
-                let failure =
-                    format!("partition {partition}: got {offset} after {seen}, committed {}", position.committed);
-                group.failures.lock().unwrap().push(failure);
-            }
-            position.seen = position.seen.max(offset + 1);
-        }
-        processed.insert(partition, offset + 1);
-        if offset % 200 == 0 {
-            let mut list = TopicPartitionList::new();
-            {
-                let mut positions = group.positions.lock().unwrap();
-                for (partition, offset) in &processed {
-                    list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).unwrap();
-                    let sent = &mut positions[*partition as usize].sent;
-                    *sent = (*sent).max(*offset);
-                }
-            }
-            if consumer.commit(&list, CommitMode::Sync).is_ok() {
-                let mut positions = group.positions.lock().unwrap();
-                for (partition, offset) in processed.drain() {
-                    positions[partition as usize].committed = offset;
-                }
-            } else {
-                // Perhaps another member has the partition by now; it begins at its committed offset.
-                processed.clear();
-            }
-        }
-    }
-}
-
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, _: rdkafka::error::KafkaError, _: &str) {}
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
-}
-
-impl rdkafka::consumer::ConsumerContext for Quiet {}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
-}
+use harness::crash;
 
 #[test]
 fn acknowledged_records_and_committed_offsets_survive() {
@@ -118,77 +13,8 @@ fn acknowledged_records_and_committed_offsets_survive() {
     if !broker.is_ours() {
         return;
     }
-    let kills = number("CORELOG_TEST_KILLS", 50);
-    let mut seed = number("CORELOG_TEST_SEED", u64::from(std::process::id()));
+    let kills = crash::number("CORELOG_TEST_KILLS", 50);
+    let seed = crash::number("CORELOG_TEST_SEED", u64::from(std::process::id()));
     println!("replay with CORELOG_TEST_SEED={seed} CORELOG_TEST_KILLS={kills} cargo test --test kill_nine");
-    let bootstrap = broker.bootstrap();
-    let (topic, group_name) = (unique("killed"), unique("killed-group"));
-    records::create_topic(&bootstrap, &topic, PARTITIONS as i32);
-
-    let ledger = Arc::new(ledger::Ledger::default());
-    let group = Group { positions: Mutex::default(), failures: Mutex::default() };
-    let (stop_producing, stop_consuming) = (AtomicBool::new(false), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        // A failed assertion must end the other threads too, or the scope would wait for them for ever.
-        let stop = StopOnPanic([&stop_producing, &stop_consuming]);
-        let producers: Vec<_> = (0..PRODUCERS)
-            .map(|name| {
-                let producer = ledger::producer(&bootstrap, name, &ledger);
-                let (topic, stop) = (&topic, &stop_producing);
-                scope.spawn(move || ledger::produce(producer, topic, PARTITIONS, stop))
-            })
-            .collect();
-        for _ in 0..CONSUMERS {
-            scope.spawn(|| consume(&bootstrap, &topic, &group_name, &group, &stop_consuming));
-        }
-        let healthy = || {
-            let failures = [ledger.failures(), group.failures.lock().unwrap().clone()].concat();
-            assert!(failures.is_empty(), "{}", failures.join("\n"));
-        };
-        for kill in 1..=kills {
-            // xorshift64.
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            let enough = ledger.count() + LOAD + seed % (2 * LOAD);
-            wait::until(&format!("acknowledgements before kill {kill}"), seconds(60), || {
-                healthy();
-                (ledger.count() >= enough).then_some(())
-            });
-            broker.kill();
-            let before = *group.positions.lock().unwrap();
-            broker.launch();
-            let committed = records::committed(&bootstrap, &group_name, &topic, PARTITIONS);
-            let after = *group.positions.lock().unwrap();
-            for (partition, committed) in committed.into_iter().enumerate() {
-                let possible = before[partition].committed..=after[partition].sent;
-                let committed = committed.unwrap_or(0);
-                assert!(
-                    possible.contains(&committed),
-                    "kill {kill}, partition {partition}: {committed} is committed, not one of {possible:?}"
-                );
-            }
-        }
-        stop_producing.store(true, Ordering::Relaxed);
-        let sent: Vec<Vec<u64>> = producers.into_iter().map(|producer| producer.join().unwrap()).collect();
-        healthy();
-        let ends = ledger::check(&bootstrap, &topic, &sent, &ledger);
-        // The group catches up with all that is there.
-        wait::until("the group at the end of the topic", seconds(60), || {
-            healthy();
-            let positions = group.positions.lock().unwrap();
-            positions.iter().zip(&ends).all(|(position, end)| position.seen == *end).then_some(())
-        });
-        drop(stop);
-        let total: u64 = sent.iter().flatten().sum();
-        println!("{kills} kills, {total} records, each acknowledged and there once");
-    });
-}
-
-struct StopOnPanic<'a>([&'a AtomicBool; 2]);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|stop| stop.store(true, Ordering::Relaxed));
-    }
+    crash::survives(&mut broker, kills, seed, |broker, _| broker.kill());
 }

@@ -41,6 +41,8 @@ pub struct Options {
     pub advertise: &'static str,
     /// `--set NAME=VALUE`.
     pub settings: Vec<String>,
+    /// The folder of the data directory, when it is not the test's own.
+    pub data_in: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             advertise: "core",
             // Kafka's default waits 3 s for more members before an empty group's first generation.
             settings: vec!["group.initial.rebalance.delay.ms=0".to_string()],
+            data_in: None,
         }
     }
 }
@@ -128,7 +131,7 @@ impl Broker {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.options.data_in.as_deref().unwrap_or(self.folder.path()).join("data")
     }
 
     pub fn log_file(&self) -> PathBuf {

@@ -1,6 +1,8 @@
 //! What the tests with real processes share: a broker to test, other programs with deadlines, and conditions to wait for.
 //!
 //! - [`broker`]: starts corelog (or Apache Kafka, or finds a running broker), kills it, stops it and judges its log.
+//! - [`crash`]: a load whose broker dies again and again, and what must hold afterwards.
+//! - [`drive`]: a drive whose power can be cut, with a real file system on it.
 //! - [`program`]: client programs, their lines of output, their end.
 //! - [`wait`]: wait until something holds. No test sleeps for a guessed time.
 //! - [`million`], [`ledger`]: producers whose records can be counted: a whole scenario, and one with a broker that dies.
@@ -16,6 +18,8 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod crash;
+pub mod drive;
 pub mod ledger;
 pub mod million;
 pub mod program;

@@ -1,0 +1,181 @@
+//! A broker that dies again and again on the same data, under load, and what must hold afterwards.
+//!
+//! Idempotent producers with acks=all keep a ledger of what was acknowledged, group consumers one of what they
+//! committed. At moments that a seed chooses the broker dies and is started again. What must hold:
+//!
+//! 1. In the log, each producer's records of each partition are there once, in order, without a gap, at the offsets
+//!    that were acknowledged.
+//! 2. After each start the group's committed offsets are those that were last acknowledged, or one that was being
+//!    committed when the broker died.
+//! 3. A consumer never skips a record and is never set back behind an acknowledged commit.
+
+use super::broker::Broker;
+use super::drive::next_random;
+use super::wait::{self, seconds};
+use super::{ledger, records, unique};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const PARTITIONS: usize = 6;
+const PRODUCERS: usize = 2;
+const CONSUMERS: usize = 2;
+/// The broker dies once between this many and three times as many records were acknowledged since its start.
+const LOAD: u64 = 2000;
+
+/// What the group's consumers, together, have done with one partition.
+#[derive(Clone, Copy, Default)]
+struct Position {
+    /// The greatest offset seen, plus one.
+    seen: i64,
+    /// The last commit that was acknowledged.
+    committed: i64,
+    /// The greatest offset whose commit was sent.
+    sent: i64,
+}
+
+struct Group {
+    positions: Mutex<[Position; PARTITIONS]>,
+    failures: Mutex<Vec<String>>,
+}
+
+fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &AtomicBool) {
+    let consumer: BaseConsumer<Quiet> = records::config(bootstrap)
+        .set("group.id", name)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .set("reconnect.backoff.max.ms", "100")
+        // A member whose join was under way when the broker died is waited for this long.
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "500")
+        .create_with_context(Quiet)
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let mut processed: HashMap<i32, i64> = HashMap::new();
+    while !stop.load(Ordering::Relaxed) {
+        let message = match consumer.poll(Duration::from_millis(50)) {
+            Some(Ok(message)) => message,
+            // The broker is away, or a rebalance is under way.
+            Some(Err(_)) | None => continue,
+        };
+        let (partition, offset) = (message.partition(), message.offset());
+        {
+            let position = &mut group.positions.lock().unwrap()[partition as usize];
+            if offset > position.seen || offset < position.committed {
+                let seen = position.seen;
+                let failure =
+                    format!("partition {partition}: got {offset} after {seen}, committed {}", position.committed);
+                group.failures.lock().unwrap().push(failure);
+            }
+            position.seen = position.seen.max(offset + 1);
+        }
+        processed.insert(partition, offset + 1);
+        if offset % 200 == 0 {
+            let mut list = TopicPartitionList::new();
+            {
+                let mut positions = group.positions.lock().unwrap();
+                for (partition, offset) in &processed {
+                    list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).unwrap();
+                    let sent = &mut positions[*partition as usize].sent;
+                    *sent = (*sent).max(*offset);
+                }
+            }
+            if consumer.commit(&list, CommitMode::Sync).is_ok() {
+                let mut positions = group.positions.lock().unwrap();
+                for (partition, offset) in processed.drain() {
+                    positions[partition as usize].committed = offset;
+                }
+            } else {
+                // Perhaps another member has the partition by now; it begins at its committed offset.
+                processed.clear();
+            }
+        }
+    }
+}
+
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, _: rdkafka::error::KafkaError, _: &str) {}
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
+}
+
+impl rdkafka::consumer::ConsumerContext for Quiet {}
+
+/// The number in an environment variable.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+/// Has the broker die `deaths` times by `die`, which leaves it ready to be launched, and checks what the module says.
+pub fn survives(broker: &mut Broker, deaths: u64, mut seed: u64, mut die: impl FnMut(&mut Broker, &mut u64)) {
+    let bootstrap = broker.bootstrap();
+    let (topic, group_name) = (unique("killed"), unique("killed-group"));
+    records::create_topic(&bootstrap, &topic, PARTITIONS as i32);
+
+    let ledger = Arc::new(ledger::Ledger::default());
+    let group = Group { positions: Mutex::default(), failures: Mutex::default() };
+    let (stop_producing, stop_consuming) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // A failed assertion must end the other threads too, or the scope would wait for them for ever.
+        let stop = StopOnPanic([&stop_producing, &stop_consuming]);
+        let producers: Vec<_> = (0..PRODUCERS)
+            .map(|name| {
+                let producer = ledger::producer(&bootstrap, name, &ledger);
+                let (topic, stop) = (&topic, &stop_producing);
+                scope.spawn(move || ledger::produce(producer, topic, PARTITIONS, stop))
+            })
+            .collect();
+        for _ in 0..CONSUMERS {
+            scope.spawn(|| consume(&bootstrap, &topic, &group_name, &group, &stop_consuming));
+        }
+        let healthy = || {
+            let failures = [ledger.failures(), group.failures.lock().unwrap().clone()].concat();
+            assert!(failures.is_empty(), "{}", failures.join("\n"));
+        };
+        for death in 1..=deaths {
+            let enough = ledger.count() + LOAD + next_random(&mut seed) % (2 * LOAD);
+            wait::until(&format!("acknowledgements before death {death}"), seconds(60), || {
+                healthy();
+                (ledger.count() >= enough).then_some(())
+            });
+            die(broker, &mut seed);
+            let before = *group.positions.lock().unwrap();
+            broker.launch();
+            let committed = records::committed(&bootstrap, &group_name, &topic, PARTITIONS);
+            let after = *group.positions.lock().unwrap();
+            for (partition, committed) in committed.into_iter().enumerate() {
+                let possible = before[partition].committed..=after[partition].sent;
+                let committed = committed.unwrap_or(0);
+                assert!(
+                    possible.contains(&committed),
+                    "death {death}, partition {partition}: {committed} is committed, not one of {possible:?}"
+                );
+            }
+        }
+        stop_producing.store(true, Ordering::Relaxed);
+        let sent: Vec<Vec<u64>> = producers.into_iter().map(|producer| producer.join().unwrap()).collect();
+        healthy();
+        let ends = ledger::check(&bootstrap, &topic, &sent, &ledger);
+        // The group catches up with all that is there.
+        wait::until("the group at the end of the topic", seconds(60), || {
+            healthy();
+            let positions = group.positions.lock().unwrap();
+            positions.iter().zip(&ends).all(|(position, end)| position.seen == *end).then_some(())
+        });
+        drop(stop);
+        let total: u64 = sent.iter().flatten().sum();
+        println!("{deaths} deaths, {total} records, each acknowledged and there once");
+    });
+}
+
+struct StopOnPanic<'a>([&'a AtomicBool; 2]);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|stop| stop.store(true, Ordering::Relaxed));
+    }
+}

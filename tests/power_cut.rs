@@ -1,0 +1,37 @@
+//! Power cuts under load, again and again on the same drive, with a real file system on it (see `harness::drive`).
+//! What must hold is said in `harness::crash`: what was acknowledged to acks=all was flushed.
+//!
+//! `CORELOG_TEST_CUTS` sets how often (default 5), `CORELOG_TEST_SEED` the seed of an earlier run, `CORELOG_TEST_FS`
+//! the file system (`ext4`, or `xfs` where it is installed).
+
+mod harness;
+
+use harness::broker::{Broker, Options};
+use harness::crash;
+use harness::drive::{Drive, in_own_namespace};
+
+#[test]
+fn acknowledged_records_and_committed_offsets_survive() {
+    if !in_own_namespace("acknowledged_records_and_committed_offsets_survive") {
+        return;
+    }
+    let cuts = crash::number("CORELOG_TEST_CUTS", 5);
+    let seed = crash::number("CORELOG_TEST_SEED", u64::from(std::process::id()));
+    let file_system = std::env::var("CORELOG_TEST_FS").unwrap_or_else(|_| "ext4".into());
+    println!("replay with CORELOG_TEST_SEED={seed} CORELOG_TEST_CUTS={cuts} cargo test --test power_cut");
+    let mut drive = Drive::new(&file_system);
+    // The smallest segments there are: cuts while they roll are part of it.
+    let options = Options { data_in: Some(drive.mounted()), ..Options::default() }.set("log.segment.bytes=1048576");
+    let mut broker = Broker::with(options);
+    if !broker.is_ours() {
+        return;
+    }
+    // What it says of a drive that no longer answers.
+    broker.expect_error("Input/output error");
+    crash::survives(&mut broker, cuts, seed, |broker, seed| {
+        drive.cut(seed);
+        broker.kill();
+        drive.restore();
+    });
+    broker.stop();
+}
