@@ -12,6 +12,7 @@ use super::output;
 use super::serve::{self, ServeError};
 use crate::config::BrokerConfig;
 use crate::metadata::properties::{self, Format as HowToFormat, PropertiesError};
+use crate::runtime::RuntimeError;
 
 /// Run a broker until it is told to stop (SIGTERM, Ctrl-C)
 ///
@@ -95,6 +96,7 @@ pub fn serve(arguments: Serve) -> Result<(), Failure> {
     }
     serve::run(config).map_err(|error| match error {
         ServeError::Config(error) => Failure::wrong(error),
+        ServeError::Runtime(error @ RuntimeError::Start { .. }) => Failure::Host(error.to_string()),
         ServeError::Runtime(error) => Failure::job(error),
         error => Failure::Host(error.to_string()),
     })

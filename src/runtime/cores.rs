@@ -49,7 +49,8 @@ pub struct CorePlan {
 
 impl CorePlan {
     /// The plan for these CPUs, with everything else at its default.
-    /// `memlock_bytes` is the limit of locked memory, `None` when there is none.
+    /// `memlock_bytes` is what may be locked beside the rings
+    /// ([`super::HostFacts::memlock_bytes`]), `None` when there is no limit.
     pub fn new(cpus: Vec<usize>, memlock_bytes: Option<u64>) -> CorePlan {
         let io_memory_bytes = io_memory_bytes(cpus.len(), memlock_bytes);
         let preempt = Duration::from_micros(PREEMPT_US);
@@ -333,7 +334,7 @@ where
     }
     let executor = match builder.make() {
         Ok(executor) => executor,
-        Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: error.to_string() }),
+        Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: why_not_started(error) }),
     };
     executor.run(async {
         process.core_started(core);
@@ -402,6 +403,25 @@ const PREEMPT_US: u64 = 500;
 
 /// Operations a ring can hold; more wait in glommio's queue.
 const RING_DEPTH: usize = 1024;
+
+/// What the kernel may count as locked for one core: three rings, each of 64 bytes
+/// per operation, twice 16 for completions and 4 for an index, in pages; old kernels
+/// round the two parts up to powers of two.
+pub(super) const RINGS_BYTES_MAX: u64 = 3 * 2 * 64 * RING_DEPTH as u64;
+
+/// glommio's words for an executor that could not be made, and ours for the one cause
+/// that an operator can remove.
+fn why_not_started(error: impl Display) -> String {
+    let text = error.to_string();
+    // glommio wraps the error, but keeps the system's words.
+    match text.contains("os error 12") {
+        true => format!(
+            "{text}: the kernel counts io_uring's rings as locked memory, of all processes of this user: raise the \
+             limit (ulimit -l, LimitMEMLOCK= of the service, --ulimit memlock= of the container)"
+        ),
+        false => text,
+    }
+}
 
 /// Runs one future on an executor of its own on this thread: for unit tests, and
 /// for commands that need one core's worth of runtime. Unpinned, small buffers, no

@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use io_uring::{IoUring, opcode};
+
+use super::cores::RINGS_BYTES_MAX;
 use super::disk::WARM_UP_PREFIX;
 
 /// What this process is going to need.
@@ -22,7 +25,7 @@ pub struct HostNeeds {
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct HostFacts {
-    /// The limit of locked memory in bytes; `None`: no limit.
+    /// How much memory may be locked beside the rings, in bytes; `None`: no limit.
     pub memlock_bytes: Option<u64>,
     /// The limit of open descriptors.
     pub files: u64,
@@ -34,10 +37,12 @@ pub struct HostFacts {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     #[error(
-        "io_uring is refused ({0}): allow it (sysctl kernel.io_uring_disabled=0; in a container a seccomp profile \
-         that permits io_uring_setup, io_uring_enter and io_uring_register)"
+        "io_uring is refused ({call}: {source}): it needs Linux 5.8 or newer, sysctl kernel.io_uring_disabled=0, and \
+         in a container a seccomp profile that permits io_uring_setup, io_uring_enter and io_uring_register"
     )]
-    IoUring(io::Error),
+    IoUring { call: &'static str, source: io::Error },
+    #[error("io_uring of this kernel lacks the operation {0}: Linux 5.8 or newer is needed")]
+    Kernel(&'static str),
     #[error(
         "locked memory is limited to {have} bytes and {need} are needed: raise it (ulimit -l, LimitMEMLOCK= of the \
          service, --ulimit memlock= of the container)"
@@ -67,13 +72,19 @@ pub enum HostError {
 /// called before any executor is made: glommio panics where this explains.
 pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
     let mut warnings = Vec::new();
-    io_uring::IoUring::new(8).map_err(HostError::IoUring)?;
-    let memlock_bytes = raise(libc::RLIMIT_MEMLOCK).map_err(HostError::Limits)?;
-    // glommio refuses to start below 512 KiB.
-    const MEMLOCK_MIN: u64 = 512 << 10;
-    if let Some(have) = memlock_bytes.filter(|&have| have < MEMLOCK_MIN) {
-        return Err(HostError::Memlock { have, need: MEMLOCK_MIN });
-    }
+    check_io_uring()?;
+    let memlock_bytes = match raise(libc::RLIMIT_MEMLOCK).map_err(HostError::Limits)? {
+        Some(have) => {
+            let counted = rings_are_counted().map_err(HostError::Limits)?;
+            let rings = if counted { RINGS_BYTES_MAX * needs.cores as u64 } else { 0 };
+            let need = rings.max(MEMLOCK_MIN);
+            if have < need {
+                return Err(HostError::Memlock { have, need });
+            }
+            Some(have - rings)
+        }
+        None => None,
+    };
     let files = raise(libc::RLIMIT_NOFILE).map_err(HostError::Limits)?.unwrap_or(u64::MAX);
     let need = needs.files + FILES_PER_CORE * needs.cores as u64;
     if files < need {
@@ -84,6 +95,92 @@ pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
     }
     Ok(HostFacts { memlock_bytes, files, warnings })
 }
+
+/// glommio refuses to start with less, whether anything is counted or not.
+const MEMLOCK_MIN: u64 = 512 << 10;
+
+/// Whether the kernel counts the rings of this process as locked memory. Linux did so until 5.11 and does again since
+/// 6.14, but not to those who have CAP_IPC_LOCK where it matters, which within a user namespace nobody has: so it is
+/// tried, by a child that may lock nothing. (The limit is the whole process's; lowering our own for a moment would be
+/// seen by every thread.)
+fn rings_are_counted() -> io::Result<bool> {
+    // SAFETY: the child makes system calls and exits: it allocates nothing and takes no lock.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if child == 0 {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // `struct io_uring_params`: 120 bytes, for whose content zeroes are a valid wish.
+        let mut parameters = [0u64; 15];
+        // SAFETY: `none` is only read; `parameters` is writable and of the size and alignment that the call wants;
+        // `_exit` runs nothing of the parent's.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_MEMLOCK, &none);
+            let ring = libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr());
+            let counted = ring < 0 && *libc::__errno_location() == libc::ENOMEM;
+            libc::_exit(i32::from(counted));
+        }
+    }
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is writable, `child` is ours and not yet waited for.
+        if unsafe { libc::waitpid(child, &mut status, 0) } == child {
+            return Ok(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 1);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            // Whoever started us ignores SIGCHLD, and so do we: nothing is known. Too little shows when a core starts.
+            Some(libc::ECHILD) => return Ok(false),
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Makes a ring, asks what it can do and has it do something: each of the three calls can be refused on its own, and
+/// glommio panics, or ends the process with a joke, when one is or when an operation is missing.
+fn check_io_uring() -> Result<(), HostError> {
+    let refused = |call| move |source| HostError::IoUring { call, source };
+    let mut ring = IoUring::new(8).map_err(refused("io_uring_setup"))?;
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(refused("io_uring_register"))?;
+    for (code, name) in OPERATIONS {
+        if !probe.is_supported(*code) {
+            return Err(HostError::Kernel(name));
+        }
+    }
+    // SAFETY: the operation has no buffers, and the ring has room for it.
+    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("an empty ring has room");
+    ring.submit_and_wait(1).map_err(refused("io_uring_enter")).map(drop)
+}
+
+/// What glommio asks of a kernel.
+const OPERATIONS: &[(u8, &str)] = &[
+    (opcode::Nop::CODE, "NOP"),
+    (opcode::Readv::CODE, "READV"),
+    (opcode::Writev::CODE, "WRITEV"),
+    (opcode::Fsync::CODE, "FSYNC"),
+    (opcode::ReadFixed::CODE, "READ_FIXED"),
+    (opcode::WriteFixed::CODE, "WRITE_FIXED"),
+    (opcode::PollAdd::CODE, "POLL_ADD"),
+    (opcode::PollRemove::CODE, "POLL_REMOVE"),
+    (opcode::SendMsg::CODE, "SENDMSG"),
+    (opcode::RecvMsg::CODE, "RECVMSG"),
+    (opcode::Timeout::CODE, "TIMEOUT"),
+    (opcode::TimeoutRemove::CODE, "TIMEOUT_REMOVE"),
+    (opcode::Accept::CODE, "ACCEPT"),
+    (opcode::LinkTimeout::CODE, "LINK_TIMEOUT"),
+    (opcode::Connect::CODE, "CONNECT"),
+    (opcode::Fallocate::CODE, "FALLOCATE"),
+    (opcode::OpenAt::CODE, "OPENAT"),
+    (opcode::Close::CODE, "CLOSE"),
+    (opcode::Statx::CODE, "STATX"),
+    (opcode::Read::CODE, "READ"),
+    (opcode::Write::CODE, "WRITE"),
+    (opcode::Send::CODE, "SEND"),
+    (opcode::Recv::CODE, "RECV"),
+];
 
 /// Rings, event descriptors, listeners, and a handful to spare.
 const FILES_PER_CORE: u64 = 32;
@@ -116,7 +213,11 @@ fn check_data_dir(dir: &Path, warnings: &mut Vec<String>) -> Result<(), HostErro
     }
     let not_writable = |source| HostError::NotWritable { dir: dir.to_owned(), source };
     let path = dir.join(format!("{WARM_UP_PREFIX}{}", std::process::id()));
-    fs::write(&path, b"corelog").map_err(not_writable)?;
+    if let Err(error) = fs::write(&path, b"corelog") {
+        // On a full file system the empty file may be there.
+        let _ = fs::remove_file(&path);
+        return Err(not_writable(error));
+    }
     let direct = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).map(drop);
     fs::remove_file(&path).map_err(not_writable)?;
     if is_tmpfs(dir).map_err(not_writable)? {

@@ -14,7 +14,7 @@
 //! | a slice of 100 ms for a busy queue | preempt timer of 500 µs |
 //! | a core may park with tasks ready to run | a heartbeat and nudges by signal bound that sleep (`cores::heartbeat`) |
 //! | dropped accepted sockets leak; no CLOEXEC | [`net::Listener::accept`] binds at once and sets it |
-//! | io_uring refused: a panic in a lazy static | [`check_host`] probes first |
+//! | io_uring refused or too old: a panic in a lazy static, or an exit with a joke | [`check_host`] probes first |
 //! | the helper thread shares the reactor's CPU | core threads start on spare CPUs, then move |
 //!
 //! Relies on `base` only. Never knows Kafka: no topic, no request.

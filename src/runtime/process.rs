@@ -105,7 +105,10 @@ impl Process {
     pub fn fail(&self, failure: RuntimeError) {
         let mut state = self.lock();
         if state.failure.is_none() {
-            tracing::error!("{failure}; stopping");
+            // A start that fails ends at once, with this as its last line; a broker that has run may need a while.
+            if !matches!(failure, RuntimeError::Start { .. }) {
+                tracing::error!("{failure}; stopping");
+            }
             state.failure = Some(failure);
         }
         state.stop = true;

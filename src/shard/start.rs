@@ -50,7 +50,14 @@ pub enum StartError {
 /// Builds a core's world and brings it to where it can serve.
 pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Disk) -> Result<Rc<Core>, StartError> {
     let Setup { config, identity, cores } = setup;
-    let (outbox, inbox) = ends.connect().await;
+    // A core that did not start never connects: then nobody is waited for.
+    let stop = runtime::stop_flag();
+    let connected = async { Some(ends.connect().await) };
+    let told_to_stop = async {
+        stop.raised().await;
+        None
+    };
+    let (outbox, inbox) = futures_lite::future::or(connected, told_to_stop).await.ok_or(StartError::Stopped)?;
     let random = runtime::random_bytes();
     let core = Rc::new(Core {
         index,
@@ -70,7 +77,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         request_memory: Budget::new(config.request_memory_bytes_per_core as usize),
         read_memory: Budget::new(config.read_memory_bytes_per_core as usize),
         handler: OnceCell::new(),
-        stop: runtime::stop_flag(),
+        stop,
         config,
         identity,
         disk,

@@ -7,6 +7,7 @@
 //! - [`wait`]: wait until something holds. No test sleeps for a guessed time.
 //! - [`million`], [`ledger`]: producers whose records can be counted: a whole scenario, and one with a broker that dies.
 //! - [`records`]: what a test reads back itself, with librdkafka.
+//! - [`refusal`]: a kernel that refuses some system calls.
 //! - [`wire`]: Kafka frames over a bare socket.
 //!
 //! Environment:
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod million;
 pub mod program;
 pub mod records;
+pub mod refusal;
 pub mod wait;
 pub mod wire;
 

@@ -6,6 +6,12 @@
 
 #[path = "../../../src/base/mod.rs"]
 pub mod base;
+/// Of this module the records alone: what is around them needs the runtime.
+#[path = "."]
+pub mod metadata {
+    #[path = "../../../src/metadata/records/mod.rs"]
+    pub mod records;
+}
 #[path = "../../../src/record/mod.rs"]
 pub mod record;
 #[path = "../../../src/wire/mod.rs"]
