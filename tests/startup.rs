@@ -44,7 +44,8 @@ fn check_fails(command: &mut Command, code: i32, words: &[&str]) -> Ended {
     let text = format!("{}\n{}", ended.output, ended.errors);
     assert_eq!(ended.status.code(), Some(code), "{text}");
     assert_eq!(ended.output, "", "what is wrong goes to standard error");
-    let lines: Vec<&str> = ended.errors.lines().filter(|line| !line.contains(" WARN ") && !line.contains(" INFO ")).collect();
+    let lines: Vec<&str> =
+        ended.errors.lines().filter(|line| !line.contains(" WARN ") && !line.contains(" INFO ")).collect();
     let [line] = lines[..] else { panic!("not one line, but:\n{text}") };
     assert!(line.starts_with("corelog: "), "{line}");
     for word in words {

@@ -31,6 +31,12 @@ impl<'a> Cursor<'a> {
         self.bytes.len() - self.position
     }
 
+    /// Nothing may be left: the value of a tagged field is as long as the field says.
+    /// A later version adds a tag of its own; it never makes a field longer.
+    pub(super) fn all_taken(&self) -> Result<(), WireError> {
+        if self.remaining() == 0 { Ok(()) } else { Err(WireError::TagSize(self.remaining())) }
+    }
+
     #[inline]
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], WireError> {
         let array = self.bytes[self.position..].first_chunk().ok_or(WireError::End(what))?;

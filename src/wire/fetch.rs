@@ -164,9 +164,9 @@ impl FetchRequest {
                         field.skip_tags()?;
                     }
                     1 => return Err(WireError::Tag("replica state")),
-                    _ => {}
+                    _ => return Ok(()),
                 }
-                Ok(())
+                field.all_taken()
             })?;
         }
         Ok(())
@@ -233,9 +233,9 @@ fn read_partition(cursor: &mut Cursor, version: i16) -> Result<FetchPartition, W
                 0 => return Err(WireError::Tag("replica directory id")),
                 1 if version >= 18 => partition.high_watermark = field.i64("high watermark")?,
                 1 => return Err(WireError::Tag("high watermark")),
-                _ => {}
+                _ => return Ok(()),
             }
-            Ok(())
+            field.all_taken()
         })?;
     }
     Ok(partition)

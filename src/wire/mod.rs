@@ -51,6 +51,8 @@ pub enum WireError {
     Text(&'static str),
     #[error("{0} is not a tagged field of this version")]
     Tag(&'static str),
+    #[error("{0} bytes of a tagged field are not part of its value")]
+    TagSize(usize),
     /// An API that is not served: Kafka closes the connection.
     #[error("api key {0} is not served")]
     UnknownApi(i16),
