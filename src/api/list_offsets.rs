@@ -1,4 +1,4 @@
-//! ListOffsets (2), versions 1–10: offsets by time stamp, or the first, the last, the
+//! ListOffsets (2), versions 1–11: offsets by time stamp, or the first, the last, the
 //! newest.
 //!
 //! | time stamp | from | means |
@@ -7,7 +7,8 @@
 //! | −2 | v1 | the log start offset |
 //! | −3 | v7 | the record with the largest time stamp (KIP-734) |
 //! | −4 | v8 | the earliest offset on this machine: as −2, there is no tiered storage |
-//! | −5 | v9 | the last tiered offset: none |
+//! | −5 | v9 | the last tiered offset: none (KIP-1005) |
+//! | −6 | v11 | the earliest offset not tiered yet: none (KIP-1023) |
 //! | ≥ 0 | v1 | the first record at or after that time; none: offset −1 |
 //!
 //! - Any other negative time stamp: UNSUPPORTED_VERSION for that partition.
@@ -36,6 +37,7 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 pub async fn handle(core: &Rc<Core>, request: ListOffsetsRequest, context: &Context) -> ListOffsetsResponse {
     let isolation = match request.isolation_level {
@@ -59,8 +61,7 @@ pub async fn handle(core: &Rc<Core>, request: ListOffsetsRequest, context: &Cont
                 })
                 .and_then(|id| Ok((id, spec(partition.timestamp, context.version)?)));
             let code = match query {
-                Ok((_, None)) => errors::NONE,
-                Ok((topic_id, Some(spec))) => {
+                Ok((topic_id, spec)) => {
                     let leader_epoch = LeaderEpoch(partition.current_leader_epoch);
                     asked.push(((t, p), OffsetQuery { topic_id, partition: index, leader_epoch, spec, isolation }));
                     errors::NONE
@@ -113,15 +114,16 @@ async fn look_up(core: &Rc<Core>, asked: Vec<(Place, OffsetQuery)>) -> Vec<(Plac
     done
 }
 
-/// What a time stamp asks for; `None`: something that is never there.
-fn spec(timestamp: i64, version: i16) -> Result<Option<OffsetSpec>, Code> {
+/// What a time stamp asks for.
+fn spec(timestamp: i64, version: i16) -> Result<OffsetSpec, Code> {
     match timestamp {
-        LATEST => Ok(Some(OffsetSpec::Latest)),
-        EARLIEST => Ok(Some(OffsetSpec::Earliest)),
-        MAX_TIMESTAMP if version >= 7 => Ok(Some(OffsetSpec::MaxTimestamp)),
-        EARLIEST_LOCAL if version >= 8 => Ok(Some(OffsetSpec::Earliest)),
-        LATEST_TIERED if version >= 9 => Ok(None),
-        time if time >= 0 => Ok(Some(OffsetSpec::Timestamp(time))),
+        LATEST => Ok(OffsetSpec::Latest),
+        EARLIEST => Ok(OffsetSpec::Earliest),
+        MAX_TIMESTAMP if version >= 7 => Ok(OffsetSpec::MaxTimestamp),
+        EARLIEST_LOCAL if version >= 8 => Ok(OffsetSpec::Earliest),
+        LATEST_TIERED if version >= 9 => Ok(OffsetSpec::Tiered),
+        EARLIEST_PENDING_UPLOAD if version >= 11 => Ok(OffsetSpec::Tiered),
+        time if time >= 0 => Ok(OffsetSpec::Timestamp(time)),
         _ => Err(Code::UnsupportedVersion),
     }
 }

@@ -14,6 +14,8 @@ pub enum OffsetSpec {
     Earliest,
     /// −3: the record with the largest timestamp (KIP-734).
     MaxTimestamp,
+    /// −5 and −6: what tiered storage holds, or awaits: there is none.
+    Tiered,
     /// The first record at or after this time.
     Timestamp(i64),
 }
@@ -45,9 +47,14 @@ impl Partition {
             }
             OffsetSpec::Earliest => {
                 let offset = bounds.log_start;
-                let leader_epoch = self.epochs.borrow().epoch_of(offset);
+                // The current epoch is written down with its first batch; until then it begins at the end.
+                let leader_epoch = match offset == self.log.end_offset() {
+                    true => Some(bounds.leader_epoch),
+                    false => self.epochs.borrow().epoch_of(offset),
+                };
                 return Ok(Some(FoundOffset { offset, timestamp: -1, leader_epoch }));
             }
+            OffsetSpec::Tiered => return Ok(None),
             OffsetSpec::MaxTimestamp => self.log.offset_of_max_timestamp(visible).await?,
             OffsetSpec::Timestamp(timestamp) => self.log.offset_for_timestamp(timestamp, visible).await?,
         };
