@@ -9,6 +9,7 @@ use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use bytes::{Bytes, BytesMut};
+use corelog::wire::{Body, encode_request};
 use harness::broker::{Broker, Options, connect};
 use harness::{records, unique, wire};
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -21,7 +22,8 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use uuid::Uuid;
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -39,12 +41,17 @@ const NON_EMPTY_GROUP: i16 = 68;
 const GROUP_ID_NOT_FOUND: i16 = 69;
 const MEMBER_ID_REQUIRED: i16 = 79;
 const FENCED_INSTANCE_ID: i16 = 82;
+const UNKNOWN_TOPIC_ID: i16 = 100;
+
+/// OffsetCommit and OffsetFetch name topics by id.
+const FIRST_WITH_TOPIC_IDS: i16 = 10;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_string())
 }
 
-/// One connection that speaks with the messages of the kafka-protocol crate.
+/// One connection that speaks with the messages of the kafka-protocol crate. (The requests that the crate cannot write
+/// are corelog's own; Apache Kafka reads them.)
 struct Client {
     stream: std::net::TcpStream,
     correlation: i32,
@@ -56,7 +63,7 @@ impl Client {
     }
 
     /// Sends without waiting for the answer.
-    fn send<Q: Request + HeaderVersion>(&mut self, version: i16, request: &Q) {
+    fn send<Q: Body + HeaderVersion>(&mut self, version: i16, request: &Q) {
         self.correlation += 1;
         let header = RequestHeader::default()
             .with_request_api_key(Q::KEY)
@@ -65,7 +72,7 @@ impl Client {
             .with_client_id(Some(text("tester")));
         let mut frame = BytesMut::from(&[0; 4][..]);
         header.encode(&mut frame, Q::header_version(version)).unwrap();
-        request.encode(&mut frame, version).unwrap();
+        frame.extend_from_slice(&encode_request(request, version).unwrap());
         let size = (frame.len() - 4) as i32;
         frame[..4].copy_from_slice(&size.to_be_bytes());
         self.stream.write_all(&frame).unwrap();
@@ -80,7 +87,7 @@ impl Client {
         body
     }
 
-    fn ask<Q: Request + HeaderVersion>(&mut self, version: i16, request: &Q) -> Q::Response
+    fn ask<Q: Body + HeaderVersion>(&mut self, version: i16, request: &Q) -> Q::Response
     where
         Q::Response: HeaderVersion,
     {
@@ -196,14 +203,47 @@ fn committing(group: &str, member_id: &str, generation: i32, places: &[(&str, i3
         .with_topics(places.iter().map(topic).collect())
 }
 
-/// Error codes by topic and partition, in order.
+/// One topic as this connection's broker shows it, by name or by id.
+fn shown(client: &mut Client, name: Option<&str>, id: Uuid) -> metadata_response::MetadataResponseTopic {
+    let topic = metadata_request::MetadataRequestTopic::default()
+        .with_name(name.map(|name| TopicName(text(name))))
+        .with_topic_id(id);
+    let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+    client.ask(12, &request).topics.remove(0)
+}
+
+/// A topic's id; for a topic that does not exist one that no topic has.
+fn topic_id(client: &mut Client, name: &str) -> Uuid {
+    let shown = shown(client, Some(name), Uuid::nil());
+    if shown.error_code == NONE { shown.topic_id } else { Uuid::from_bytes([0xee; 16]) }
+}
+
+/// The topic that an answer names: by name, or by an id that was asked for, or that the broker shows.
+fn topic_name(client: &mut Client, name: &TopicName, id: Uuid, asked: &[(Uuid, String)]) -> String {
+    if id.is_nil() {
+        return name.to_string();
+    }
+    assert!(name.is_empty());
+    let known = asked.iter().find(|(asked, _)| *asked == id).map(|(_, name)| name.clone());
+    known.unwrap_or_else(|| shown(client, None, id).name.unwrap().to_string())
+}
+
+/// Error codes by topic and partition, in order. From version 10 the topics' names become ids.
 fn commit(client: &mut Client, version: i16, request: &OffsetCommitRequest) -> Vec<(String, i32, i16)> {
-    let answer = client.ask(version, request);
-    let mut codes: Vec<_> = answer
-        .topics
-        .iter()
-        .flat_map(|t| t.partitions.iter().map(|p| (t.name.to_string(), p.partition_index, p.error_code)))
-        .collect();
+    let mut request = request.clone();
+    let mut asked = Vec::new();
+    if version >= FIRST_WITH_TOPIC_IDS {
+        for topic in &mut request.topics {
+            topic.topic_id = topic_id(client, &topic.name);
+            asked.push((topic.topic_id, std::mem::take(&mut topic.name).to_string()));
+        }
+    }
+    let answer = client.ask(version, &request);
+    let mut codes = Vec::new();
+    for topic in &answer.topics {
+        let name = topic_name(client, &topic.name, topic.topic_id, &asked);
+        codes.extend(topic.partitions.iter().map(|p| (name.clone(), p.partition_index, p.error_code)));
+    }
     codes.sort();
     codes
 }
@@ -211,7 +251,7 @@ fn commit(client: &mut Client, version: i16, request: &OffsetCommitRequest) -> V
 /// Offsets of one group by topic and partition, in order: (topic, partition, offset, metadata, code).
 type Offsets = Vec<(String, i32, i64, String, i16)>;
 
-/// `None`: all. The code at the top comes with them.
+/// `None`: all. The code at the top comes with them. From version 10 the topics' names become ids.
 fn fetch(client: &mut Client, version: i16, group: &str, places: Option<&[(&str, i32)]>) -> (i16, Offsets) {
     let mut offsets = Offsets::new();
     let code = if version < 8 {
@@ -234,16 +274,24 @@ fn fetch(client: &mut Client, version: i16, group: &str, places: Option<&[(&str,
                 .with_name(TopicName(text(name)))
                 .with_partition_indexes(vec![*partition])
         };
-        let topics = places.map(|places| places.iter().map(topic).collect());
+        let mut topics: Option<Vec<_>> = places.map(|places| places.iter().map(topic).collect());
+        let mut ids = Vec::new();
+        if version >= FIRST_WITH_TOPIC_IDS {
+            for topic in topics.iter_mut().flatten() {
+                topic.topic_id = topic_id(client, &topic.name);
+                ids.push((topic.topic_id, std::mem::take(&mut topic.name).to_string()));
+            }
+        }
         let asked = OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(topics);
         let mut answer = client.ask(version, &OffsetFetchRequest::default().with_groups(vec![asked]));
         assert_eq!(answer.groups.len(), 1);
         let answer = answer.groups.remove(0);
         assert_eq!(&*answer.group_id, group);
         for topic in &answer.topics {
+            let name = topic_name(client, &topic.name, topic.topic_id, &ids);
             for p in &topic.partitions {
                 let metadata = p.metadata.as_deref().unwrap_or("null").to_string();
-                offsets.push((topic.name.to_string(), p.partition_index, p.committed_offset, metadata, p.error_code));
+                offsets.push((name.clone(), p.partition_index, p.committed_offset, metadata, p.error_code));
             }
         }
         answer.error_code
@@ -276,7 +324,7 @@ fn a_life(broker: &Broker, version: i16) {
     records::create_topic(&broker.bootstrap(), &topic, 2);
     let mut client = coordinator(broker, &group);
 
-    let joined = join(&mut client, version, &group);
+    let joined = join(&mut client, up_to(9), &group);
     assert_eq!((joined.error_code, joined.generation_id), (NONE, 1), "{joined:?}");
     assert_eq!(joined.leader, joined.member_id);
     assert_eq!(joined.protocol_name.as_deref(), Some("range"));
@@ -287,7 +335,7 @@ fn a_life(broker: &Broker, version: i16) {
 
     // While the assignment is awaited, heartbeats are fine and commits are not.
     assert_eq!(client.ask(up_to(4), &beating(&group, &id, 1)).error_code, NONE);
-    let early = commit(&mut client, up_to(9).max(2), &committing(&group, &id, 1, &[(&topic, 0, 1)]));
+    let early = commit(&mut client, up_to(10).max(2), &committing(&group, &id, 1, &[(&topic, 0, 1)]));
     assert_eq!(early, [(topic.clone(), 0, REBALANCE_IN_PROGRESS)]);
 
     let synced = client.ask(up_to(5), &assigning(up_to(5), &group, &joined));
@@ -296,9 +344,10 @@ fn a_life(broker: &Broker, version: i16) {
     assert_eq!(client.ask(up_to(4), &beating(&group, &id, 1)).error_code, NONE);
 
     let places = [(topic.as_str(), 0, 5), (topic.as_str(), 7, 6), ("no-such-topic", 0, 7)];
-    let codes = commit(&mut client, up_to(9).max(2), &committing(&group, &id, 1, &places));
+    let codes = commit(&mut client, up_to(10).max(2), &committing(&group, &id, 1, &places));
+    let by_id = version >= FIRST_WITH_TOPIC_IDS;
     let expected = [
-        ("no-such-topic".to_string(), 0, UNKNOWN_TOPIC_OR_PARTITION),
+        ("no-such-topic".to_string(), 0, if by_id { UNKNOWN_TOPIC_ID } else { UNKNOWN_TOPIC_OR_PARTITION }),
         (topic.clone(), 0, NONE),
         (topic.clone(), 7, UNKNOWN_TOPIC_OR_PARTITION),
     ];
@@ -306,12 +355,12 @@ fn a_life(broker: &Broker, version: i16) {
     expected.sort();
     assert_eq!(codes, expected);
 
-    let fetch_version = up_to(9).max(1);
+    let fetch_version = up_to(10).max(1);
     let (code, offsets) = fetch(&mut client, fetch_version, &group, Some(&[(&topic, 0), (&topic, 1), ("nowhere", 3)]));
     let mut expected = vec![
         (topic.clone(), 0, 5, "why".to_string(), NONE),
         (topic.clone(), 1, -1, String::new(), NONE),
-        ("nowhere".to_string(), 3, -1, String::new(), NONE),
+        ("nowhere".to_string(), 3, -1, String::new(), if by_id { UNKNOWN_TOPIC_ID } else { NONE }),
     ];
     expected.sort();
     assert_eq!((code, offsets), (NONE, expected));
@@ -365,7 +414,7 @@ fn a_life(broker: &Broker, version: i16) {
 #[test]
 fn a_group_lives_and_dies_in_every_version() {
     let broker = Broker::start();
-    for version in 0..=9 {
+    for version in 0..=10 {
         a_life(&broker, version);
     }
 }
@@ -374,7 +423,7 @@ fn a_group_lives_and_dies_in_every_version() {
 fn a_request_is_forwarded_to_the_core_of_its_coordinator() {
     let broker = Broker::with(Options { advertise: "host", ..Options::default() });
     // Several groups, so that some are coordinated on the core that a connection came to, and some are not.
-    for version in [0, 3, 5, 9, 9, 9] {
+    for version in [0, 3, 5, 9, 10, 10, 10] {
         a_life(&broker, version);
     }
 }
@@ -423,6 +472,7 @@ fn a_broker_that_does_not_coordinate_the_group_says_so() {
     let mut client = Client::to(other);
     assert_eq!(client.ask(9, &joining(&group, "")).error_code, NOT_COORDINATOR);
     assert_eq!(client.ask(4, &beating(&group, "m", 1)).error_code, NOT_COORDINATOR);
+    assert_eq!(fetch(&mut client, 10, &group, None).0, NOT_COORDINATOR);
     assert_eq!(fetch(&mut client, 8, &group, None).0, NOT_COORDINATOR);
     assert_eq!(fetch(&mut client, 2, &group, None).0, NOT_COORDINATOR);
     assert_eq!(fetch(&mut client, 1, &group, Some(&[("t", 0)])).1[0].4, NOT_COORDINATOR);
@@ -453,6 +503,12 @@ fn what_is_wrong_is_answered_with_kafkas_codes() {
     let of = |member: &str, generation| committing(&group, member, generation, &[(&topic, 0, 1)]);
     assert_eq!(commit(&mut client, 8, &of("m", 3))[0].2, ILLEGAL_GENERATION);
     assert_eq!(commit(&mut client, 9, &of("m", 3))[0].2, GROUP_ID_NOT_FOUND);
+    // What is wrong with a topic is told all the same.
+    let two = committing(&group, "m", 3, &[(&topic, 0, 1), (&topic, 5, 1), ("no-such-topic", 0, 1)]);
+    let mut codes = commit(&mut client, 10, &two);
+    codes.sort_by_key(|(_, partition, code)| (*partition, *code));
+    let codes: Vec<_> = codes.into_iter().map(|(_, partition, code)| (partition, code)).collect();
+    assert_eq!(codes, [(0, GROUP_ID_NOT_FOUND), (0, UNKNOWN_TOPIC_ID), (5, UNKNOWN_TOPIC_OR_PARTITION)]);
 
     let joined = stable(&mut client, &group);
     let id = joined.member_id.to_string();
@@ -585,6 +641,96 @@ fn offsets_go_with_their_topic() {
         assert_eq!(code, NONE);
         (offsets == [(kept.clone(), 0, 6, "why".to_string(), NONE)]).then_some(())
     });
+}
+
+/// Deletes a topic and creates it anew, and waits until this connection's broker knows the new one. Gives both ids.
+fn recreate(broker: &Broker, client: &mut Client, topic: &str) -> (Uuid, Uuid) {
+    let former = topic_id(client, topic);
+    let deleting = DeleteTopicsRequest::default().with_topic_names(vec![TopicName(text(topic))]).with_timeout_ms(9000);
+    let mut controller = Client::to(broker.addresses()[0]);
+    assert_eq!(controller.ask(4, &deleting).responses[0].error_code, NONE);
+    harness::wait::until("the topic to go", harness::wait::seconds(20), || {
+        (shown(client, Some(topic), Uuid::nil()).error_code != NONE).then_some(())
+    });
+    records::create_topic(&broker.bootstrap(), topic, 1);
+    let new = harness::wait::until("the new topic", harness::wait::seconds(20), || {
+        let shown = shown(client, Some(topic), Uuid::nil());
+        (shown.error_code == NONE && shown.partitions.iter().all(|p| p.error_code == NONE)).then_some(shown.topic_id)
+    });
+    assert_ne!(former, new);
+    (former, new)
+}
+
+#[test]
+fn an_offset_belongs_to_the_topic_id_it_was_committed_for() {
+    let broker = Broker::start();
+    let (group, topic, kept) = (unique("by-id"), unique("again"), unique("kept"));
+    records::create_topic(&broker.bootstrap(), &topic, 1);
+    records::create_topic(&broker.bootstrap(), &kept, 1);
+    let mut client = coordinator(&broker, &group);
+    let kept_id = topic_id(&mut client, &kept);
+
+    let committing = |places: &[(Uuid, i64)]| {
+        let topic = |(id, offset): &(Uuid, i64)| {
+            let partition = OffsetCommitRequestPartition::default().with_committed_offset(*offset);
+            OffsetCommitRequestTopic::default().with_topic_id(*id).with_partitions(vec![partition])
+        };
+        OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(&group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(places.iter().map(topic).collect())
+    };
+    let commit = |client: &mut Client, places: &[(Uuid, i64)]| {
+        let answer = client.ask(10, &committing(places));
+        let mut codes: Vec<_> = answer.topics.iter().map(|t| (t.topic_id, t.partitions[0].error_code)).collect();
+        codes.sort();
+        codes
+    };
+    // `None`: all.
+    let fetch = |client: &mut Client, ids: Option<&[Uuid]>| {
+        let topic = |id: &Uuid| OffsetFetchRequestTopics::default().with_topic_id(*id).with_partition_indexes(vec![0]);
+        let asked = OffsetFetchRequestGroup::default()
+            .with_group_id(GroupId(text(&group)))
+            .with_topics(ids.map(|ids| ids.iter().map(topic).collect()));
+        let answer = client.ask(10, &OffsetFetchRequest::default().with_groups(vec![asked])).groups.remove(0);
+        assert_eq!(answer.error_code, NONE);
+        let one = |t: &offset_fetch_response::OffsetFetchResponseTopics| {
+            let p = &t.partitions[0];
+            assert_eq!((t.partitions.len(), t.name.as_str(), p.metadata.as_deref()), (1, "", Some("")));
+            (t.topic_id, p.committed_offset, p.error_code)
+        };
+        let mut offsets: Vec<_> = answer.topics.iter().map(one).collect();
+        offsets.sort();
+        offsets
+    };
+    fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+        all.sort();
+        all
+    }
+
+    let unknown = Uuid::from_bytes([0xee; 16]);
+    let first = topic_id(&mut client, &topic);
+    let codes = commit(&mut client, &[(unknown, 1), (first, 5), (Uuid::nil(), 2), (kept_id, 6)]);
+    let expected = vec![(unknown, UNKNOWN_TOPIC_ID), (first, NONE), (Uuid::nil(), UNKNOWN_TOPIC_ID), (kept_id, NONE)];
+    assert_eq!(codes, sorted(expected));
+    let all = fetch(&mut client, None);
+    assert_eq!(all, sorted(vec![(first, 5, NONE), (kept_id, 6, NONE)]));
+    let some = fetch(&mut client, Some(&[unknown, kept_id, Uuid::nil(), first]));
+    let unknowns = [(unknown, -1, UNKNOWN_TOPIC_ID), (Uuid::nil(), -1, UNKNOWN_TOPIC_ID)];
+    assert_eq!(some, sorted([&unknowns[..], &all].concat()));
+
+    let (former, new) = recreate(&broker, &mut client, &topic);
+    assert_eq!(former, first);
+    // Neither is the former topic known, nor has its offset become one of the new topic.
+    let some = fetch(&mut client, Some(&[former, new]));
+    assert_eq!(some, sorted(vec![(former, -1, UNKNOWN_TOPIC_ID), (new, -1, NONE)]));
+    let codes = commit(&mut client, &[(former, 7), (new, 8)]);
+    assert_eq!(codes, sorted(vec![(former, UNKNOWN_TOPIC_ID), (new, NONE)]));
+    let all = fetch(&mut client, None);
+    assert_eq!(all, sorted(vec![(new, 8, NONE), (kept_id, 6, NONE)]));
+    // By name, as older versions ask.
+    let (code, offsets) = self::fetch(&mut client, 9, &group, Some(&[(&topic, 0)]));
+    assert_eq!((code, offsets), (NONE, vec![(topic, 0, 8, String::new(), NONE)]));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The APIs about topics and the cluster over a socket, in every version that is served: Metadata, CreateTopics,
-//! CreatePartitions, DeleteTopics, DescribeConfigs, DescribeCluster.
+//! CreatePartitions, DeleteTopics, DescribeConfigs, DescribeCluster; and ListOffsets.
 //!
 //! With `CORELOG_TEST_BROKER=kafka` the same conversations run against Apache Kafka: its codes and words are expected.
 
@@ -9,6 +9,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
+use corelog::wire::{Body, encode_request};
 use harness::broker::{Broker, Options, connect};
 use harness::{unique, wait, wire};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -18,15 +19,19 @@ use kafka_protocol::messages::create_topics_request::{
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use uuid::Uuid;
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const INVALID_TOPIC: i16 = 17;
+const UNSUPPORTED_VERSION: i16 = 35;
 const TOPIC_EXISTS: i16 = 36;
 const INVALID_PARTITIONS: i16 = 37;
 const INVALID_REPLICATION_FACTOR: i16 = 38;
@@ -34,6 +39,7 @@ const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
 const POLICY_VIOLATION: i16 = 44;
+const UNKNOWN_LEADER_EPOCH: i16 = 75;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
 
@@ -64,7 +70,7 @@ impl Client {
         Client { stream: connect(address).unwrap(), correlation: 0 }
     }
 
-    fn ask<Q: Request + HeaderVersion>(&mut self, version: i16, request: &Q) -> Q::Response
+    fn ask<Q: Body + HeaderVersion>(&mut self, version: i16, request: &Q) -> Q::Response
     where
         Q::Response: HeaderVersion,
     {
@@ -76,7 +82,7 @@ impl Client {
             .with_client_id(Some(text("tester")));
         let mut frame = BytesMut::from(&[0; 4][..]);
         header.encode(&mut frame, Q::header_version(version)).unwrap();
-        request.encode(&mut frame, version).unwrap();
+        frame.extend_from_slice(&encode_request(request, version).unwrap());
         let size = (frame.len() - 4) as i32;
         frame[..4].copy_from_slice(&size.to_be_bytes());
         self.stream.write_all(&frame).unwrap();
@@ -84,7 +90,7 @@ impl Client {
         let mut answer = Bytes::from(wire::read_answer(&mut self.stream).unwrap());
         let header = ResponseHeader::decode(&mut answer, Q::Response::header_version(version)).unwrap();
         assert_eq!(header.correlation_id, self.correlation);
-        let body = Q::Response::decode(&mut answer, version).unwrap();
+        let body = Q::Response::decode(&mut answer, Q::crate_version(version)).unwrap();
         assert!(answer.is_empty(), "{} bytes follow the answer", answer.len());
         body
     }
@@ -432,4 +438,78 @@ fn the_cluster_is_described_as_metadata_shows_it() {
             assert_eq!((controllers.error_code, controllers.brokers.len()), (MISMATCHED_ENDPOINT_TYPE, 0));
         }
     }
+}
+
+/// What one partition gives: code, offset, timestamp, leader epoch.
+type Listed = (i16, i64, i64, i32);
+
+/// Asks for places (partition, timestamp, current leader epoch) of one topic in one request.
+fn list_offsets(client: &mut Client, version: i16, topic: &str, places: &[(i32, i64, i32)]) -> Vec<Listed> {
+    let partition = |(index, timestamp, leader_epoch): &(i32, i64, i32)| {
+        ListOffsetsPartition::default()
+            .with_partition_index(*index)
+            .with_timestamp(*timestamp)
+            .with_current_leader_epoch(*leader_epoch)
+    };
+    let wanted =
+        ListOffsetsTopic::default().with_name(name(topic)).with_partitions(places.iter().map(partition).collect());
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![wanted]);
+    let answer = client.ask(version, &request);
+    let listed = |p: &ListOffsetsPartitionResponse| (p.error_code, p.offset, p.timestamp, p.leader_epoch);
+    answer.topics.iter().flat_map(|topic| topic.partitions.iter().map(listed)).collect()
+}
+
+#[test]
+fn offsets_are_listed_in_every_version() {
+    let (broker, mut client) = host();
+    let named = unique("listed");
+    assert_eq!(client.create(7, topic(&named, 2, 1)).error_code, NONE);
+    client.wait_for(&named, 2);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let producer: BaseProducer = harness::records::config(&broker.bootstrap()).create().unwrap();
+    for timestamp in [now, now + 20, now + 10] {
+        // Each in a batch of its own.
+        producer.send(BaseRecord::<(), str>::to(&named).partition(0).payload("x").timestamp(timestamp)).unwrap();
+        producer.flush(wait::seconds(20)).unwrap();
+    }
+    let none = (NONE, -1, -1, -1);
+    for version in 1..=11 {
+        let found = |offset, timestamp| (NONE, offset, timestamp, if version >= 4 { 0 } else { -1 });
+        let from =
+            |first: i16, listed: Listed| if version >= first { listed } else { (UNSUPPORTED_VERSION, -1, -1, -1) };
+        for (timestamp, expected, empty) in [
+            (-1, found(3, -1), found(0, -1)),
+            (-2, found(0, -1), found(0, -1)),
+            (-3, from(7, found(1, now + 20)), from(7, none)),
+            (-4, from(8, found(0, -1)), from(8, found(0, -1))),
+            (-5, from(9, none), from(9, none)),
+            (-6, from(11, none), from(11, none)),
+            (-7, from(12, none), from(12, none)),
+            (i64::MIN, from(12, none), from(12, none)),
+            (0, found(0, now), none),
+            (now, found(0, now), none),
+            (now + 1, found(1, now + 20), none),
+            (now + 21, none, none),
+            (i64::MAX, none, none),
+        ] {
+            let listed = list_offsets(&mut client, version, &named, &[(0, timestamp, -1)]);
+            assert_eq!(listed, [expected], "version {version}, {timestamp}");
+            let listed = list_offsets(&mut client, version, &named, &[(1, timestamp, -1)]);
+            assert_eq!(listed, [empty], "version {version}, {timestamp}, nothing there");
+        }
+    }
+    for (timestamp, first) in [(-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9), (-6, 11), (0, 1)] {
+        let error = |code| [(code, -1, -1, -1)];
+        let listed = list_offsets(&mut client, 11, &named, &[(2, timestamp, -1)]);
+        assert_eq!(listed, error(UNKNOWN_TOPIC_OR_PARTITION), "{timestamp}");
+        let listed = list_offsets(&mut client, first, &unique("nowhere"), &[(0, timestamp, -1)]);
+        assert_eq!(listed, error(UNKNOWN_TOPIC_OR_PARTITION), "{timestamp}");
+        let listed = list_offsets(&mut client, 11, &named, &[(0, timestamp, 7)]);
+        assert_eq!(listed, error(UNKNOWN_LEADER_EPOCH), "{timestamp}");
+    }
+    // Named twice: each time. What is wrong with the one does not touch the other.
+    let listed = list_offsets(&mut client, 11, &named, &[(0, -1, -1), (1, -1, -1), (0, -2, -1)]);
+    let codes: Vec<_> = listed.iter().map(|listed| listed.0).collect();
+    assert_eq!(codes.iter().filter(|code| **code == NONE).count(), 1, "{listed:?}");
+    assert!(codes.contains(&INVALID_REQUEST), "{listed:?}");
 }

@@ -67,7 +67,7 @@ pub async fn handle(core: &Rc<Core>, request: ApiVersionsRequest, context: &Cont
 pub fn unsupported() -> Bytes {
     let own = served().filter(|a| a.api_key == ApiKey::ApiVersions as i16).collect();
     let response = ApiVersionsResponse::default().with_error_code(Code::UnsupportedVersion.code()).with_api_keys(own);
-    wire::encode(&response, 0).expect("version 0 has both fields")
+    wire::encode::<ApiVersionsRequest>(&response, 0).expect("version 0 has both fields")
 }
 
 fn served() -> impl Iterator<Item = ApiVersion> {

@@ -31,7 +31,7 @@ pub async fn handle(core: &Rc<Core>, request: DeleteGroupsRequest, context: &Con
     }
     for (owner, groups) in scatter::by_core(elsewhere) {
         let ask = DeleteGroupsRequest::default().with_groups_names(groups);
-        match groups::forward::<_, DeleteGroupsResponse>(core, context, owner, &ask).await {
+        match groups::forward(core, context, owner, &ask).await {
             Ok(response) => answers.extend(response.results),
             Err(code) => answers.extend(refused(ask, code)),
         }

@@ -34,7 +34,7 @@ pub async fn handle(core: &Rc<Core>, request: DescribeGroupsRequest, context: &C
     for (owner, groups) in scatter::by_core(elsewhere) {
         let ask =
             DescribeGroupsRequest::default().with_groups(groups).with_include_authorized_operations(with_operations);
-        match groups::forward::<_, DescribeGroupsResponse>(core, context, owner, &ask).await {
+        match groups::forward(core, context, owner, &ask).await {
             Ok(response) => answers.extend(response.groups),
             Err(code) => answers.extend(ask.groups.into_iter().map(|group| refused(group, code))),
         }

@@ -9,15 +9,13 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use kafka_protocol::protocol::{Decodable, Encodable};
-
 use super::Context;
 use super::errors::Code;
 use crate::base::CoreIndex;
 use crate::shard::Core;
 use crate::shard::coordinators::{GroupPlace, Groups};
 use crate::shard::messages::{Answer, Call, ForwardedRequest};
-use crate::wire;
+use crate::wire::{self, Body};
 
 /// Where a group's request is handled, seen from the core it came to.
 pub enum Seat {
@@ -44,12 +42,12 @@ pub fn find_named(core: &Core, group: &str) -> Seat {
 ///
 /// # Errors
 /// The process is stopping, or (a mistake of ours) the request does not encode.
-pub async fn forward<Q: Encodable, A: Decodable>(
+pub async fn forward<Q: Body>(
     core: &Rc<Core>,
     context: &Context,
     owner: CoreIndex,
     request: &Q,
-) -> Result<A, Code> {
+) -> Result<Q::Response, Code> {
     let unavailable = |error: &dyn std::fmt::Display| {
         tracing::error!(api = context.api.name, %error, "a request could not be handled on another core");
         Code::CoordinatorNotAvailable
@@ -61,11 +59,11 @@ pub async fn forward<Q: Encodable, A: Decodable>(
         client_id: context.client_id.as_deref().map(String::from),
         client_host: context.client_host,
         listener: context.listener,
-        body: wire::encode(request, context.version).map_err(|error| unavailable(&error))?,
+        body: wire::encode_request(request, context.version).map_err(|error| unavailable(&error))?,
     };
     match core.router().ask(owner, Call::Request(forwarded)).await {
-        Ok(Answer::Request(Some(mut body))) => {
-            A::decode(&mut body, context.version).map_err(|error| unavailable(&error))
+        Ok(Answer::Request(Some(body))) => {
+            wire::decode_answer::<Q>(body, context.version).map_err(|error| unavailable(&error))
         }
         _ => Err(Code::CoordinatorNotAvailable),
     }

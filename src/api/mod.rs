@@ -43,12 +43,10 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use bytes::Bytes;
-use kafka_protocol::protocol::{Encodable, Request};
-
 use crate::base::{Rope, budget::Permit};
 use crate::shard::{Core, messages::ForwardedRequest};
-use crate::wire::{self, ApiKey, Served, StrBytes};
+use crate::wire::{self, ApiKey, Body, Served, StrBytes};
+use bytes::Bytes;
 
 /// The body of the answer to an ApiVersions version we do not know.
 pub use api_versions::unsupported as unsupported_api_versions;
@@ -139,13 +137,11 @@ pub async fn dispatch(core: &Rc<Core>, context: Context, body: Bytes) -> Reply {
     }
 }
 
-/// Decodes with the crate, handles, encodes. A request that cannot be read ends the
-/// connection, as in Kafka.
-async fn answer<Q, A, F>(context: &Context, body: Bytes, handle: impl FnOnce(Q) -> F) -> Reply
+/// Decodes, handles, encodes. A request that cannot be read ends the connection, as in Kafka.
+async fn answer<Q, F>(context: &Context, body: Bytes, handle: impl FnOnce(Q) -> F) -> Reply
 where
-    Q: Request,
-    A: Encodable,
-    F: Future<Output = A>,
+    Q: Body,
+    F: Future<Output = Q::Response>,
 {
     let request = match wire::decode::<Q>(body, context.version) {
         Ok(request) => request,
@@ -155,7 +151,7 @@ where
         }
     };
     let response = handle(request).await;
-    match wire::encode(&response, context.version) {
+    match wire::encode::<Q>(&response, context.version) {
         Ok(bytes) => Reply::Ready(bytes.into()),
         Err(error) => {
             // Ours, not the peer's: a field set that the version does not know. The client

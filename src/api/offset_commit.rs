@@ -1,11 +1,13 @@
-//! OffsetCommit (8), versions 2–9: where a group will go on reading.
+//! OffsetCommit (8), versions 2–10: where a group will go on reading.
 //!
 //! - Answered when the offsets are committed in `__consumer_offsets`.
-//! - A topic or partition that does not exist: UNKNOWN_TOPIC_OR_PARTITION for it alone.
-//!   An error of the group stands at every other partition.
+//! - A topic or partition that does not exist: UNKNOWN_TOPIC_OR_PARTITION for it alone, or
+//!   UNKNOWN_TOPIC_ID if the topic was named by id. An error of the group stands at every
+//!   other partition.
 //! - v2–4: retention time. v6: leader epochs (KIP-320). v7: static members (KIP-345). v8:
 //!   flexible. v9: GROUP_ID_NOT_FOUND instead of ILLEGAL_GENERATION for a member of a
-//!   group that does not exist (KIP-848). v10 (topic ids) is not decoded by the crate.
+//!   group that does not exist (KIP-848). v10: topic ids instead of names (KIP-848): a commit
+//!   for a topic that was deleted never counts for a new one of its name.
 
 use std::rc::Rc;
 
@@ -13,12 +15,13 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
-use super::Context;
 use super::errors::{self, Code};
 use super::groups::{self, Seat};
-use crate::base::Uuid;
+use super::{Context, admin};
 use crate::coordinator::group::{CommitPartition, CommitRequest, CommitTopic};
 use crate::shard::Core;
+
+const FIRST_WITH_TOPIC_IDS: i16 = 10;
 
 pub async fn handle(core: &Rc<Core>, request: OffsetCommitRequest, context: &Context) -> OffsetCommitResponse {
     let groups = match groups::find(core, &request.group_id) {
@@ -35,17 +38,20 @@ pub async fn handle(core: &Rc<Core>, request: OffsetCommitRequest, context: &Con
     let mut places = Vec::with_capacity(request.topics.len());
     let image = core.image();
     for topic in &request.topics {
-        let known = image.topic(&topic.name);
+        let (known, missing) = match context.version >= FIRST_WITH_TOPIC_IDS {
+            true => (image.topic_by_id(admin::our_uuid(topic.topic_id)), Code::UnknownTopicId),
+            false => (image.topic(&topic.name), Code::UnknownTopicOrPartition),
+        };
         let exists = |partition: i32| known.is_some_and(|topic| topic.partitions.contains_key(&partition));
         let wanted = topic.partitions.iter().enumerate().filter(|(_, p)| exists(p.partition_index));
         let (at, partitions): (Vec<usize>, Vec<CommitPartition>) =
             wanted.map(|(at, partition)| (at, commit(partition, context))).unzip();
-        if !partitions.is_empty() {
-            let topic_id = known.map_or(Uuid::ZERO, |topic| topic.id);
-            commits.push(CommitTopic { name: topic.name.as_str().into(), topic_id, partitions });
+        if let Some(known) = known.filter(|_| !partitions.is_empty()) {
+            commits.push(CommitTopic { name: known.name.clone(), topic_id: known.id, partitions });
             places.push((answers.len(), at));
         }
-        answers.push(answer(topic, Code::UnknownTopicOrPartition.code()));
+        let code = known.map_or(missing, |_| Code::UnknownTopicOrPartition);
+        answers.push(answer(topic, code.code()));
     }
     drop(image);
     if !commits.is_empty() {
@@ -91,5 +97,9 @@ fn answer(topic: &OffsetCommitRequestTopic, code: i16) -> OffsetCommitResponseTo
         OffsetCommitResponsePartition::default().with_partition_index(p.partition_index).with_error_code(code)
     };
     let partitions = topic.partitions.iter().map(partition).collect();
-    OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions)
+    // One of the two is empty, as in the request.
+    OffsetCommitResponseTopic::default()
+        .with_name(topic.name.clone())
+        .with_topic_id(topic.topic_id)
+        .with_partitions(partitions)
 }

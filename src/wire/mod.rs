@@ -6,7 +6,8 @@
 //!
 //! The codecs of Produce and Fetch are written by hand ([`produce`], [`fetch`]): they
 //! carry the records, which stay where they lie. All other messages are those of
-//! the `kafka-protocol` crate, behind [`decode`] and [`encode`], which guard it.
+//! the `kafka-protocol` crate, behind [`decode`] and [`encode`], which guard it; a few versions that it does not know
+//! are read and written by hand ([`Body`]).
 //!
 //! # The bytes
 //!
@@ -15,9 +16,11 @@
 //! version is flexible tagged fields; then the body. A response: int32 size;
 //! int32 correlation id, and tagged fields if flexible (never for ApiVersions); then the body.
 
+mod body;
 mod cursor;
 pub mod fetch;
 mod guard;
+mod offsets;
 pub mod produce;
 mod shapes;
 pub mod versions;
@@ -27,9 +30,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::{BufMut, Bytes, BytesMut};
 pub use kafka_protocol::messages::ApiKey;
 pub use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::protocol::{Encodable, Request};
+use kafka_protocol::protocol::{Decodable, Encodable};
 
 use crate::base::{Rope, Uuid};
+pub use body::Body;
 use cursor::Cursor;
 pub use versions::{Served, served};
 
@@ -137,29 +141,61 @@ pub fn frame_size(bytes: &[u8]) -> Option<i32> {
     bytes.first_chunk().map(|size| i32::from_be_bytes(*size))
 }
 
-/// Decodes a request's body with the crate. Bytes behind it are ignored, as Kafka does.
+/// Decodes a request's body. Bytes behind it are ignored, as Kafka does.
 ///
 /// The crate believes counts (it reserves room for all the elements that are
 /// claimed), so the body is walked by its schema first: after that each claimed
 /// element is known to be there. A panic of the crate would become an error too.
-pub fn decode<T: Request>(body: Bytes, version: i16) -> Result<T, WireError> {
-    let api = served(T::KEY).ok_or(WireError::UnknownApi(T::KEY))?;
+pub fn decode<Q: Body>(body: Bytes, version: i16) -> Result<Q, WireError> {
+    let api = served(Q::KEY).ok_or(WireError::UnknownApi(Q::KEY))?;
     if !api.serves(version) {
         return Err(WireError::Version { api: api.key, version });
     }
     guard::check(api.key, version, &body)?;
-    let fail = |reason| WireError::Decode { api: api.key, version, reason };
-    let mut body = body;
-    match catch_unwind(AssertUnwindSafe(|| T::decode(&mut body, version))) {
-        Ok(Ok(request)) => Ok(request),
+    match Q::read(&body, version) {
+        Some(read) => read,
+        None => decode_by_crate(api.key, version, body, Q::crate_version(version)),
+    }
+}
+
+/// Decodes an answer to a request of our own: what another core said.
+pub fn decode_answer<Q: Body>(body: Bytes, version: i16) -> Result<Q::Response, WireError> {
+    let api = served(Q::KEY).ok_or(WireError::UnknownApi(Q::KEY))?;
+    decode_by_crate(api.key, version, body, Q::crate_version(version))
+}
+
+fn decode_by_crate<T: Decodable>(
+    api: ApiKey,
+    version: i16,
+    mut body: Bytes,
+    crate_version: i16,
+) -> Result<T, WireError> {
+    let fail = |reason| WireError::Decode { api, version, reason };
+    match catch_unwind(AssertUnwindSafe(|| T::decode(&mut body, crate_version))) {
+        Ok(Ok(message)) => Ok(message),
         Ok(Err(error)) => Err(fail(error.to_string())),
         Err(_) => Err(fail("the decoder panicked".to_owned())),
     }
 }
 
-/// Encodes the body of an answer with the crate. An error is a mistake of ours
-/// (a field set that the version does not have); the peer has to get an error answer then.
-pub fn encode<T: Encodable>(message: &T, version: i16) -> Result<Bytes, WireError> {
+/// Encodes the body of an answer. An error is a mistake of ours (a field set that the version does not have);
+/// the peer has to get an error answer then.
+pub fn encode<Q: Body>(answer: &Q::Response, version: i16) -> Result<Bytes, WireError> {
+    encode_by_crate(answer, Q::crate_version(version))
+}
+
+/// Encodes the body of a request.
+///
+/// # Errors
+/// A field is set that the version does not have.
+pub fn encode_request<Q: Body>(request: &Q, version: i16) -> Result<Bytes, WireError> {
+    match request.write(version) {
+        Some(body) => Ok(body),
+        None => encode_by_crate(request, Q::crate_version(version)),
+    }
+}
+
+fn encode_by_crate<T: Encodable>(message: &T, version: i16) -> Result<Bytes, WireError> {
     let fail = |reason: String| WireError::Encode { version, reason };
     let size = message.compute_size(version).map_err(|error| fail(error.to_string()))?;
     let mut bytes = BytesMut::with_capacity(size);
