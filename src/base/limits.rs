@@ -83,6 +83,11 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// whoever else holds the port must not hold up the error for long.
 pub const PORT_RELEASE_MS_MAX: u64 = 3000;
 
+/// How long opening a file to write waits for the writes of a killed process that the
+/// drive has not finished. Usually they take milliseconds; drives and their drivers
+/// give a request up after 30 s, most of them.
+pub const FILE_LOCK_MS_MAX: u64 = 30_000;
+
 /// Messages that one hand-over between cores carries at most: enough to spread its
 /// cost, few enough to keep the receiver's slice short.
 pub const MESH_BATCH_MAX: usize = 256;

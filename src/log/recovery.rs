@@ -7,7 +7,8 @@
 //!    checksum verified and offsets consecutive; what follows the last right batch is
 //!    cut off and the cut is made durable before anything else happens. The writer's
 //!    order guarantees that only the active segment, and the one before while it is
-//!    being sealed, can be incomplete.
+//!    being sealed, can be incomplete. Both are read through a file that is open to
+//!    write: then no write of the process before is under way any more.
 //! 3. A sealed segment with index files in place is believed. One without is
 //!    checked like the active one, and its index files are rebuilt. Damage there is
 //!    no torn tail: the log does not open, and says where.
@@ -198,7 +199,7 @@ impl Opening<'_> {
                     }
                     active
                 }
-                None => self.check(base, file.len, &found, replay_from, on_batch).await?,
+                None => self.check(base, &found, replay_from, on_batch).await?,
             };
             end = active.next;
             let segment = active.segment;
@@ -373,7 +374,10 @@ impl Opening<'_> {
         let interval = self.options.config.index_interval_bytes.max(0) as u64;
         let mut largest = 0;
         if len > 0 {
-            let file = segment.file(self.disk, self.dir).await?;
+            let file = match self.clean {
+                true => segment.file(self.disk, self.dir).await?,
+                false => segment.file_of_killed(self.disk, self.dir).await?,
+            };
             let expected = Expect::rising(base);
             let mut seems_right = true;
             let scanned = scan::scan(&file, Range { from: position, to: len }, expected, &mut |batch, at| {
@@ -419,7 +423,6 @@ impl Opening<'_> {
     async fn check(
         &mut self,
         base: Offset,
-        len: u64,
         later: &BTreeMap<Offset, Found>,
         replay_from: Offset,
         on_batch: &mut dyn FnMut(BatchView<'_>),
@@ -430,6 +433,8 @@ impl Opening<'_> {
         let segment = Segment::new(base, now());
         let path = segment.log_path(self.dir);
         let file = segment.create(self.disk, self.dir).await.map_err(|error| LogError::open(&path, &error))?;
+        // Only now: a write of the process before may have been under way since the directory was read.
+        let len = file.length();
         let mut indexes = Indexes::default();
         let mut youngest = Youngest::NONE;
         let mut first = None;
@@ -542,7 +547,7 @@ impl Opening<'_> {
     async fn has_batches(&self, base: Offset, len: u64) -> Result<bool, LogError> {
         let segment = Segment::found(base, len, now());
         let path = segment.log_path(self.dir);
-        let file = segment.file(self.disk, self.dir).await?;
+        let file = segment.file_of_killed(self.disk, self.dir).await?;
         let mut any = false;
         scan::scan(&file, Range { from: 0, to: len }, Expect::rising(base), &mut |_, _| any = true)
             .await

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::{Offset, UnixMs};
+use crate::base::{Offset, UnixMs, wait};
 use crate::runtime::disk::{Disk, File, Open};
 
 use super::LogError;
@@ -21,6 +21,8 @@ use super::scan::{self, Expect};
 pub(super) struct Segment {
     pub base: Offset,
     file: RefCell<Option<File>>,
+    /// While the file is being opened: those who want it as well.
+    opening: RefCell<Option<Vec<wait::Sender<()>>>>,
     /// Bytes of batches, also those that are only in memory yet.
     size: Cell<u64>,
     /// Whether the file exists.
@@ -47,6 +49,7 @@ impl Segment {
         Segment {
             base,
             file: RefCell::default(),
+            opening: RefCell::default(),
             size: Cell::new(0),
             on_drive: Cell::new(false),
             sealed: Cell::new(false),
@@ -170,8 +173,16 @@ impl Segment {
         (indexes.offsets.encode(), indexes.times.encode())
     }
 
-    /// The file, opened now if it is not open.
+    /// The file, opened now if it is not open: that of a sealed segment to read only,
+    /// so that reads under way, which keep it open, are in nobody's way.
     pub async fn file(&self, disk: &Disk, dir: &Path) -> Result<File, LogError> {
+        let how = if self.is_sealed() { Open::READ_ONLY } else { Open::EXISTING };
+        self.open(disk, dir, how).await.map_err(|error| LogError::open(&self.log_path(dir), &error))
+    }
+
+    /// The file of a segment that a killed process may have been writing: when this
+    /// returns, its writes have ended.
+    pub async fn file_of_killed(&self, disk: &Disk, dir: &Path) -> Result<File, LogError> {
         self.open(disk, dir, Open::EXISTING).await.map_err(|error| LogError::open(&self.log_path(dir), &error))
     }
 
@@ -183,13 +194,29 @@ impl Segment {
     }
 
     async fn open(&self, disk: &Disk, dir: &Path, how: Open) -> io::Result<File> {
-        if let Some(file) = self.open_file() {
-            return Ok(file);
+        loop {
+            if let Some(file) = self.open_file() {
+                return Ok(file);
+            }
+            let turn = match &mut *self.opening.borrow_mut() {
+                // One file that is open to write is in another's way.
+                Some(waiting) => {
+                    let (sender, receiver) = wait::once();
+                    waiting.push(sender);
+                    receiver
+                }
+                none => {
+                    *none = Some(Vec::new());
+                    break;
+                }
+            };
+            // It is open now, or could not be opened: look again.
+            let _ = turn.await;
         }
+        let _turn = Turn(self);
         let opened = disk.open(&self.log_path(dir), how).await?;
-        // Two may have opened it at once: one of the two files is kept.
-        let file = self.file.borrow_mut().get_or_insert(opened).clone();
-        Ok(file)
+        *self.file.borrow_mut() = Some(opened.clone());
+        Ok(opened)
     }
 
     /// The file, if it is open.
@@ -252,6 +279,15 @@ impl Segment {
             }
         }
         Ok(())
+    }
+}
+
+/// Of whoever opens a segment's file; ends, however it ends, with the others looking again.
+struct Turn<'a>(&'a Segment);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.opening.borrow_mut() = None;
     }
 }
 

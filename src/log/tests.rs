@@ -204,3 +204,50 @@ fn batches_larger_than_a_write_or_a_read() {
         }
     });
 }
+
+#[test]
+fn no_file_is_waited_for_that_this_process_has_open_itself() {
+    use crate::runtime::{disk::lock_waits, task};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t-0");
+    run_one(async move {
+        let before = lock_waits();
+        let config = TopicConfig { segment_bytes: 20_000, ..TopicConfig::default() };
+        for clean in [true, false, true] {
+            // Memory for nothing: all reads come from files.
+            let options = LogOptions::new(Rc::new(config.clone()), TailMemory::new(0));
+            let (log, _) = Log::open(&Disk::direct(), &path, options, clean, None, &mut |_| {}).await.unwrap();
+            let start = log.end_offset();
+            // The file of the active segment is not open: readers and the writer come at once.
+            let first_readers = start.0.min(1) * 8;
+            let read = |_| {
+                let plan = log.read_plan(Offset(start.0 - 1), start, 1, true).unwrap();
+                task::spawn(task::Queue::Network, "reader", task::OnPanic::StopProcess, async move {
+                    assert!(!plan.execute().await.unwrap().is_empty());
+                });
+            };
+            (0..first_readers).for_each(read);
+            append(&log, &batch(1, 1000, 0));
+            task::all_ended("reader").await;
+            for _ in 0..400 {
+                append(&log, &batch(1, 1000, 0));
+                log.wait(log.end_offset(), Stage::Written).await.unwrap();
+            }
+            log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+            assert!(log.segment_count() > crate::base::limits::SEALED_FILES_MAX + 2);
+            // Files of sealed segments are closed and opened again, also while others read them.
+            for _ in 0..2 {
+                let plan = || log.read_plan(Offset(0), log.end_offset(), 1, true).unwrap();
+                let (kept, other) = (plan(), plan());
+                let all = read_all(&log, Offset(0), 1);
+                let both = futures_lite::future::zip(kept.execute(), other.execute());
+                let (all, (kept, other)) = futures_lite::future::zip(all, both).await;
+                assert!(!kept.unwrap().is_empty() && !other.unwrap().is_empty());
+                assert_eq!(all.len() as i64, log.end_offset().0);
+                log.upkeep(now());
+            }
+            log.close_cleanly().await.unwrap();
+        }
+        assert_eq!(lock_waits(), before);
+    });
+}

@@ -603,8 +603,14 @@ mod tests {
                 // A leader change each time, one bootstrap record, two records per topic.
                 assert_eq!(journal.end(), Offset(i64::from(epoch) * 3 - 1));
                 commit(&journal, &mut replay, &topic(&format!("t{epoch}"), epoch as u8)).await;
-                if !clean {
-                    journal.close().await.unwrap();
+                match clean {
+                    false => journal.close().await.unwrap(),
+                    // Not closed, as by a kill; which ends tasks too, and with them the file.
+                    true => {
+                        journal.log.take_offline("the test kills it");
+                        runtime::task::all_ended("log writer").await;
+                        runtime::task::all_ended("log flusher").await;
+                    }
                 }
             });
         }

@@ -4,21 +4,24 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs;
+use std::future::Future;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_lite::FutureExt;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 
 use super::{Buffer, Create, DirEntry, Open, Slice};
-use crate::base::limits::BLOCK_BYTES;
+use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
+use crate::runtime::clock;
 use crate::runtime::task::{on_helper, panic_message};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -105,6 +108,8 @@ async fn open_dma(path: &Path, how: Open) -> io::Result<DmaFile> {
 
 /// A file opened for direct I/O.
 pub struct DirectFile {
+    /// Of a file that is open to write. Before `file`, whose descriptor it names.
+    lock: Option<Lock>,
     file: DmaFile,
     /// What we know the length to be. glommio's `file_size` goes by path, which is
     /// wrong after a rename; and nobody else changes our files.
@@ -113,10 +118,25 @@ pub struct DirectFile {
 
 impl DirectFile {
     pub async fn open(path: &Path, how: Open) -> io::Result<DirectFile> {
+        DirectFile::open_within(path, how, Duration::from_millis(FILE_LOCK_MS_MAX)).await
+    }
+
+    async fn open_within(path: &Path, how: Open, patience: Duration) -> io::Result<DirectFile> {
         warm_up(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))).await?;
         let file = open_dma(path, how).await?;
+        let lock = match how.read_only {
+            true => None,
+            false => match Lock::take(&file, path, patience).await {
+                Ok(lock) => Some(lock),
+                Err(error) => {
+                    let _ = file.close().await;
+                    return Err(error);
+                }
+            },
+        };
+        // Under the lock: until then a write that is under way could make the file longer.
         let length = Cell::new(length_of(&file)?);
-        Ok(DirectFile { file, length })
+        Ok(DirectFile { lock, file, length })
     }
 
     pub fn length(&self) -> u64 {
@@ -161,14 +181,14 @@ impl DirectFile {
 
     pub async fn write(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {
         let len = buffer.len();
-        let mut done = self.file.write_rc_at(buffer.for_write(), position).await.map_err(bare)?;
+        let mut done = self.write_some(&buffer, position).await?;
         while done < len {
             // A short write: a full disk, most often. The rest is tried once more
             // from its first whole block, and then says why it does not work.
             let from = done / BLOCK_BYTES * BLOCK_BYTES;
             let mut rest = Buffer::with_capacity(len - from);
             rest.push(&buffer.as_slice()[from..]);
-            let more = self.file.write_rc_at(rest.for_write(), position + from as u64).await.map_err(bare)?;
+            let more = self.write_some(&rest, position + from as u64).await?;
             if from + more <= done {
                 return Err(io::Error::new(io::ErrorKind::WriteZero, format!("{done} of {len} bytes were written")));
             }
@@ -178,18 +198,22 @@ impl DirectFile {
         Ok(())
     }
 
+    async fn write_some(&self, buffer: &Buffer, position: u64) -> io::Result<usize> {
+        Lock::during(&self.lock, self.file.write_rc_at(buffer.for_write(), position)).await.map_err(bare)
+    }
+
     pub async fn flush(&self) -> io::Result<()> {
         self.file.fdatasync().await.map_err(bare)
     }
 
     pub async fn allocate(&self, position: u64, len: u64) -> io::Result<()> {
         let end = position.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
-        match self.file.pre_allocate(end, false).await.map_err(bare) {
+        match Lock::during(&self.lock, self.file.pre_allocate(end, false)).await.map_err(bare) {
             Ok(()) => {}
             // A file system without fallocate: the length alone then, no space.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 if end > self.length.get() {
-                    self.file.truncate(end).await.map_err(bare)?;
+                    Lock::during(&self.lock, self.file.truncate(end)).await.map_err(bare)?;
                 }
             }
             Err(error) => return Err(error),
@@ -199,14 +223,107 @@ impl DirectFile {
     }
 
     pub async fn set_length(&self, len: u64) -> io::Result<()> {
-        self.file.truncate(len).await.map_err(bare)?;
+        Lock::during(&self.lock, self.file.truncate(len)).await.map_err(bare)?;
         self.length.set(len);
         Ok(())
     }
 
     pub async fn close(self) -> io::Result<()> {
-        self.file.close().await.map_err(bare)
+        let DirectFile { lock, file, .. } = self;
+        drop(lock);
+        file.close().await.map_err(bare)
     }
+}
+
+/// How soon a lock that is taken is tried again, at first and later.
+const LOCK_RETRY_MIN: Duration = Duration::from_millis(1);
+const LOCK_RETRY_MAX: Duration = Duration::from_millis(50);
+/// From when on a wait for a lock is worth a line in the log.
+const LOCK_WARN_AFTER: Duration = Duration::from_millis(500);
+
+/// The lock of a file that is open to write. It lasts for as long as the file is open
+/// *or a request on it is under way*: io_uring keeps the open file, and with it the
+/// lock, until a request has completed, also when its process was killed meanwhile.
+/// Whoever has the lock knows that no write of an earlier process will land any more.
+struct Lock {
+    descriptor: RawFd,
+    /// Requests that change the file and whose end we have not seen.
+    under_way: Cell<usize>,
+}
+
+impl Lock {
+    /// A system call of less than a microsecond that does not wait; the waiting is done
+    /// here.
+    async fn take(file: &DmaFile, path: &Path, patience: Duration) -> io::Result<Lock> {
+        let lock = Lock { descriptor: file.as_raw_fd(), under_way: Cell::new(0) };
+        let began = clock::now();
+        let mut pause = LOCK_RETRY_MIN;
+        let mut warned = false;
+        loop {
+            // SAFETY: the descriptor is open for as long as `file` lives.
+            if unsafe { libc::flock(lock.descriptor, libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+                return Ok(lock);
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EWOULDBLOCK) => {}
+                Some(libc::EINTR) => continue,
+                // A file system without locks: nothing can be known there.
+                Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOLCK) => return Ok(lock),
+                _ => return Err(error),
+            }
+            #[cfg(test)]
+            LOCK_WAITS.with(|waits| waits.set(waits.get() + 1));
+            let waited = began.elapsed();
+            if waited >= patience {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    format!(
+                        "still locked after {} s: the drive has not finished a write of a process that was killed, \
+                         or another process has the file open to write",
+                        patience.as_secs()
+                    ),
+                ));
+            }
+            if waited >= LOCK_WARN_AFTER && !warned {
+                warned = true;
+                tracing::warn!("{} is locked: waiting for a write of a process that was killed", path.display());
+            }
+            clock::sleep(pause).await;
+            pause = (pause * 2).min(LOCK_RETRY_MAX);
+        }
+    }
+
+    async fn during<T>(lock: &Option<Lock>, request: impl Future<Output = T>) -> T {
+        let Some(lock) = lock else { return request.await };
+        lock.under_way.set(lock.under_way.get() + 1);
+        let done = request.await;
+        lock.under_way.set(lock.under_way.get() - 1);
+        done
+    }
+}
+
+impl Drop for Lock {
+    /// glommio closes a file that is dropped some time later; who opens it again need
+    /// not wait for that. What a dropped future left under way keeps the lock until it
+    /// has ended and the file is closed.
+    fn drop(&mut self) {
+        if self.under_way.get() == 0 {
+            // SAFETY: `DirectFile` keeps the file open for as long as its lock lives.
+            unsafe { libc::flock(self.descriptor, libc::LOCK_UN) };
+        }
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static LOCK_WAITS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often a file was found locked on this thread.
+#[cfg(test)]
+pub fn lock_waits() -> usize {
+    LOCK_WAITS.with(Cell::get)
 }
 
 /// The length by descriptor: sub-microsecond, and right after a rename.
@@ -404,6 +521,69 @@ mod tests {
             let error = disk.open(&deep.join("y"), Open::EXISTING).await.err().unwrap();
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
             assert!(disk.free_bytes(dir).await.unwrap() > 0);
+        });
+    }
+
+    fn is_locked(path: &Path) -> bool {
+        let file = fs::File::open(path).unwrap();
+        // SAFETY: the descriptor is open.
+        unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) != 0 }
+    }
+
+    #[test]
+    fn a_file_is_locked_while_it_is_open_to_write() {
+        in_dirs(async |dir| {
+            let disk = Disk::direct();
+            let path = dir.join("f");
+            let file = disk.open(&path, Open::CREATE_NEW).await.unwrap();
+            file.write(buffer(b"x"), 0).await.unwrap();
+            assert!(is_locked(&path));
+            // Readers do not mind, and are in nobody's way.
+            let reader = disk.open(&path, Open::READ_ONLY).await.unwrap();
+            file.close().await.unwrap();
+            assert!(!is_locked(&path));
+            let waits = lock_waits();
+            let file = disk.open(&path, Open::EXISTING).await.unwrap();
+            assert_eq!(lock_waits(), waits);
+            // Dropped, not closed: glommio closes it some time later.
+            drop(file);
+            assert!(!is_locked(&path));
+            let file = disk.open(&path, Open::EXISTING).await.unwrap();
+            assert!(is_locked(&path));
+            drop((file, reader));
+        });
+    }
+
+    #[test]
+    fn a_file_that_somebody_has_locked_is_waited_for() {
+        in_dirs(async |dir| {
+            let path = dir.join("f");
+            fs::write(&path, pattern(BLOCK_BYTES)).unwrap();
+            let ours = DirectFile::open_within(&path, Open::EXISTING, Duration::ZERO).await.unwrap();
+            // SAFETY: the descriptor is open.
+            let flags = unsafe { libc::fcntl(ours.file.as_raw_fd(), libc::F_GETFD) };
+            assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC, "a child would keep the lock");
+            drop(ours);
+            let other = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            // SAFETY: the descriptor is open.
+            assert_eq!(unsafe { libc::flock(other.as_raw_fd(), libc::LOCK_EX) }, 0);
+            let refused = DirectFile::open_within(&path, Open::EXISTING, Duration::ZERO).await.err().unwrap();
+            assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+            assert!(refused.to_string().starts_with("still locked after 0 s: the drive has not finished"), "{refused}");
+
+            let waits = lock_waits();
+            let disk = Disk::direct();
+            let other_ends = async {
+                // Other tasks of the core go on meanwhile.
+                while lock_waits() < waits + 3 {
+                    clock::sleep(Duration::from_millis(1)).await;
+                }
+                (&other).write_all(&pattern(BLOCK_BYTES)).unwrap();
+                drop(other);
+            };
+            let (opened, ()) = futures_lite::future::zip(disk.open(&path, Open::EXISTING), other_ends).await;
+            let file = opened.unwrap();
+            assert_eq!(file.length(), 2 * BLOCK, "the length of before is not believed");
         });
     }
 

@@ -24,6 +24,8 @@ use std::rc::Rc;
 
 pub use buffer::{Buffer, Slice};
 pub(super) use direct::PREFIX as WARM_UP_PREFIX;
+#[cfg(test)]
+pub use direct::lock_waits;
 pub use direct::warm_up;
 
 use direct::DirectFile;
@@ -124,7 +126,14 @@ impl Disk {
         Disk(DiskKind::Custom(backend))
     }
 
-    /// Opens a file.
+    /// Opens a file. One that is opened to write is locked until it is closed and no
+    /// operation on it is under way: of a file that a killed process had open, that
+    /// process's writes have ended when this returns. So nobody, in this process
+    /// either, opens a file to write twice at a time.
+    ///
+    /// # Errors
+    /// Besides the system's: `ResourceBusy` when the lock could not be had within
+    /// [`FILE_LOCK_MS_MAX`](crate::base::limits::FILE_LOCK_MS_MAX).
     pub async fn open(&self, path: &Path, how: Open) -> io::Result<File> {
         match &self.0 {
             DiskKind::Direct => Ok(File(FileKind::Direct(Rc::new(DirectFile::open(path, how).await?)))),
