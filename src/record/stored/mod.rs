@@ -117,8 +117,24 @@ pub trait Stored: Sized + Default {
 }
 
 /// Tagged fields by tag, as raw bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// They lie in a record in the order of their tags (KIP-482). Kafka's readers take them in any order, and so do these;
+/// written they are in order, so two lists are the same when they are the same in order.
+#[derive(Clone, Debug, Default)]
 pub struct Tags(Vec<(u32, Bytes)>);
+
+impl PartialEq for Tags {
+    fn eq(&self, other: &Tags) -> bool {
+        let in_order = |tags: &Tags| {
+            let mut fields = tags.0.clone();
+            fields.sort_by_key(|(tag, _)| *tag);
+            fields
+        };
+        self.0 == other.0 || (self.0.len() == other.0.len() && in_order(self) == in_order(other))
+    }
+}
+
+impl Eq for Tags {}
 
 impl Tags {
     pub fn push(&mut self, tag: u32, body: &[u8]) {
@@ -415,6 +431,32 @@ mod tests {
 
     type Again = fn(&str, i16, &mut Reader<'_>) -> Option<Result<Vec<u8>, DecodeError>>;
     const AGAIN: [Again; 4] = [control::again, group::again, transaction::again, share::again];
+
+    #[test]
+    fn tagged_fields_out_of_order_are_read_and_written_in_order() {
+        let read = |bytes: &[u8]| {
+            let mut tags = Tags::default();
+            let mut input = Reader::new(bytes);
+            input
+                .tags(|tag, field| {
+                    tags.push(tag, field.rest());
+                    Ok(())
+                })
+                .unwrap();
+            tags
+        };
+        let write = |tags: &Tags| {
+            let mut out = Writer::new();
+            out.tags(TagWriter::new(tags)).unwrap();
+            out.into_bytes()
+        };
+        // Tag 9 before tag 7, and one of them twice, as only a broken writer does it.
+        let (muddled, in_order) = (b"\x03\x09\x01a\x07\x01b\x09\x01c", b"\x03\x07\x01b\x09\x01a\x09\x01c");
+        assert_eq!(write(&read(muddled)), in_order);
+        assert_eq!(read(muddled), read(in_order));
+        assert_ne!(read(muddled), read(b"\x03\x07\x01b\x09\x01c\x09\x01a"));
+        assert_ne!(read(muddled), read(b"\x02\x07\x01b\x09\x01a"));
+    }
 
     #[test]
     fn every_schema_and_version_reads_and_writes_kafkas_bytes() {
