@@ -493,14 +493,18 @@ mod tests {
         // the sender itself: the actual send then comes late, and a latency from
         // there would hide the wait.
         let shape = Shape { record_bytes: 256 << 10, batch_records: 1, ..SHAPE };
-        let window = Window::new(Duration::ZERO, Some(Duration::from_millis(500)));
+        // Ended by a number, so that all are sent, and both latencies are those of the same requests.
+        let window = Window::new(Duration::ZERO, None);
         let schedule = Schedule::new(window.zero, 400.0, 0.0);
         let progress = Progress::default();
-        let (sent, _) =
-            with_broker(40, 300, 0, shape, |lane| lane.run_open(&window, &progress, schedule, None).unwrap());
-        let (intended, actual) = (sent.from_intended.quantile_us(0.7), sent.from_actual.quantile_us(0.7));
-        assert!(intended > 30_000.0, "p70 from the intended time is {intended} µs");
-        assert!(intended > actual * 1.5, "p70 is {intended} µs from the intended, {actual} µs from the actual time");
+        let (sent, seen) =
+            with_broker(40, 300, 0, shape, |lane| lane.run_open(&window, &progress, schedule, Some(200)).unwrap());
+        assert_eq!((seen, sent.from_intended.count(), sent.from_actual.count()), (200, 200, 200));
+        // 120 requests fall due in the stall, of which the buffers take some. A machine that does other things as well
+        // makes both latencies longer, and their difference not shorter.
+        let mean = |latencies: &Latencies| latencies.json()["mean_us"].as_f64().unwrap();
+        let (intended, actual) = (mean(&sent.from_intended), mean(&sent.from_actual));
+        assert!(intended > actual + 20_000.0, "{intended} µs from the intended, {actual} µs from the actual time");
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Client {
 /// Where a group is coordinated.
 fn coordinator(broker: &Broker, group: &str) -> Client {
     let mut client = Client::to(broker.addresses()[0]);
-    let found = harness::wait::until("a coordinator", harness::wait::seconds(60), || {
+    let found = harness::wait::until("a coordinator", harness::wait::PATIENCE, || {
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
         let found = client.ask(4, &request).coordinators.remove(0);
         assert!([NONE, COORDINATOR_NOT_AVAILABLE].contains(&found.error_code), "{found:?}");
@@ -108,7 +108,7 @@ fn coordinator(broker: &Broker, group: &str) -> Client {
     let address = (found.host.as_str(), found.port as u16).to_socket_addrs().unwrap().next().unwrap();
     let mut client = Client::to(address);
     // A partition that has just been created is loaded in a moment.
-    harness::wait::until("the group's coordinator", harness::wait::seconds(60), || {
+    harness::wait::until("the group's coordinator", harness::wait::PATIENCE, || {
         let request = OffsetFetchRequest::default()
             .with_groups(vec![OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group)))]);
         (client.ask(8, &request).groups[0].error_code == NONE).then_some(())
@@ -122,8 +122,8 @@ const SUBSCRIPTION: &[u8] = b"\0\0\0\0\0\0\xff\xff\xff\xff";
 fn joining(group: &str, member_id: &str) -> JoinGroupRequest {
     JoinGroupRequest::default()
         .with_group_id(GroupId(text(group)))
-        .with_session_timeout_ms(10_000)
-        .with_rebalance_timeout_ms(10_000)
+        .with_session_timeout_ms(60_000)
+        .with_rebalance_timeout_ms(60_000)
         .with_member_id(text(member_id))
         .with_protocol_type(text("consumer"))
         .with_protocols(vec![
@@ -538,7 +538,7 @@ fn two_members_share_a_group() {
     two.send(9, &joining(&group, &id));
     let (first_id, leader) = (first.member_id.to_string(), first.leader.clone());
     // The second one's join waits until the first has heard of it and joins again.
-    harness::wait::until("the rebalance", harness::wait::seconds(20), || {
+    harness::wait::until("the rebalance", harness::wait::PATIENCE, || {
         let code = one.ask(4, &beating(&group, &first_id, 1)).error_code;
         (code == REBALANCE_IN_PROGRESS).then_some(())
     });
@@ -636,7 +636,7 @@ fn offsets_go_with_their_topic() {
     let mut controller = Client::to(broker.addresses()[0]);
     let deleting = DeleteTopicsRequest::default().with_topic_names(vec![TopicName(text(&topic))]).with_timeout_ms(9000);
     assert_eq!(controller.ask(4, &deleting).responses[0].error_code, NONE);
-    harness::wait::until("the offsets to go", harness::wait::seconds(20), || {
+    harness::wait::until("the offsets to go", harness::wait::PATIENCE, || {
         let (code, offsets) = fetch(&mut client, 9, &group, None);
         assert_eq!(code, NONE);
         (offsets == [(kept.clone(), 0, 6, "why".to_string(), NONE)]).then_some(())
@@ -744,7 +744,7 @@ fn a_stop_does_not_wait_for_a_rebalance() {
     let id = client.ask(9, &joining(&group, "")).member_id;
     client.send(9, &joining(&group, &id));
     let mut other = coordinator(&broker, &group);
-    harness::wait::until("the join to wait", harness::wait::seconds(20), || {
+    harness::wait::until("the join to wait", harness::wait::PATIENCE, || {
         (&*describe(&mut other, 6, &group).group_state == "PreparingRebalance").then_some(())
     });
     broker.stop();

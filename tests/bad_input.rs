@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::broker::{Broker, Options, connect};
-use harness::wait::{self, seconds};
+use harness::wait::{self, PATIENCE, seconds};
 use harness::wire::{self, API_VERSIONS, Offered, request};
 use harness::{records, unique};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -40,7 +40,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> Outcome {
     let mut stream = connect(address).unwrap();
     // The broker may close before it has read everything.
     let _ = stream.write_all(bytes);
-    outcome(&mut stream, seconds(10))
+    outcome(&mut stream, PATIENCE)
 }
 
 /// A client that behaves: it produces record after record, and each must be acknowledged; at the end all are there.
@@ -58,7 +58,7 @@ impl Witness {
         let stop = Arc::new(AtomicBool::new(false));
         let producer: BaseProducer = records::config(&bootstrap)
             .set("linger.ms", "0")
-            .set("message.timeout.ms", "30000")
+            .set("message.timeout.ms", "60000")
             .set("enable.idempotence", "true")
             .create()
             .unwrap();
@@ -71,7 +71,7 @@ impl Witness {
                     let partition = (count % 2) as i32;
                     let record = BaseRecord::to(&topic).partition(partition).key("").payload("as agreed");
                     producer.send(record).map_err(|(error, _)| error).unwrap();
-                    producer.flush(seconds(30)).expect("the polite client's record is acknowledged");
+                    producer.flush(PATIENCE).expect("the polite client's record is acknowledged");
                     longest = longest.max(begin.elapsed());
                     count += 1;
                 }
@@ -85,7 +85,7 @@ impl Witness {
     fn judge(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let (count, longest) = self.thread.take().unwrap().join().expect("the polite client was served");
-        assert!(longest < seconds(10), "the polite client waited {longest:?}");
+        assert!(longest < seconds(30), "the polite client waited {longest:?}");
         let mut found = 0;
         records::read_topic(&self.bootstrap, &self.topic, |_| found += 1);
         assert_eq!(found, count, "the polite client's records");
@@ -338,7 +338,7 @@ fn after_a_bad_request_the_same_connection_is_closed_but_earlier_answers_come() 
         stream.write_all(&request(1000, 0, 42, false, &[])).unwrap();
         // Whatever follows is not looked at.
         let _ = stream.write_all(&good);
-        assert_eq!(outcome(&mut stream, seconds(10)), Outcome::Closed);
+        assert_eq!(outcome(&mut stream, PATIENCE), Outcome::Closed);
     }
 }
 
@@ -410,7 +410,7 @@ fn five_thousand_idle_connections() {
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
     drop(idle);
-    wait::until("the broker's sockets are closed", seconds(20), || {
+    wait::until("the broker's sockets are closed", PATIENCE, || {
         (open_files(&broker)? <= files_before? + 50).then_some(()).or((!broker.is_corelog()).then_some(()))
     });
     witness.judge();
@@ -452,7 +452,7 @@ fn clients_that_never_read_their_answers() {
     for _ in 0..128 {
         producer.send(BaseRecord::<(), [u8]>::to(&topic).payload(&value)).map_err(|(error, _)| error).unwrap();
     }
-    producer.flush(seconds(60)).unwrap();
+    producer.flush(PATIENCE).unwrap();
     let before = resident_mib(&broker);
     // The partition lives on one core; the others answer with an error, which is an answer to leave unread too.
     let fetch = request(1, 4, 9, false, &fetch_body(&topic, 0, 50 << 20));
@@ -691,7 +691,7 @@ fn batches_that_grow_when_they_are_unpacked() {
         let begin = Instant::now();
         let error = produce(address, &topic, &batch(codec, 1, &bytes));
         println!("codec {codec}, {} bytes: {error:?} after {:?}", bytes.len(), begin.elapsed());
-        assert!(begin.elapsed() < seconds(10));
+        assert!(begin.elapsed() < PATIENCE);
     }
     check_growth(&broker, before, 300, "two bombs");
     witness.judge();

@@ -82,7 +82,7 @@ fn a_start_is_timed_and_the_broker_lives_on() {
         return;
     }
     let folder = harness::folder();
-    let bootstrap = format!("127.0.0.1:{}", free_ports(2));
+    let bootstrap = format!("127.0.0.1:{}", free_ports(harness::broker::allowed_cpus().len()));
     let serve = serve_command(&kind, &folder.path().join("data"), &format!("PLAINTEXT://{bootstrap}"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelog-bench"));
     command.args(["start", "--bootstrap", &bootstrap, "--json", "-", "--"]).arg(serve.get_program());

@@ -5,7 +5,7 @@ mod harness;
 
 use harness::broker::Broker;
 use harness::program::{Ended, Program};
-use harness::wait::seconds;
+use harness::wait::{PATIENCE, seconds};
 use harness::{million, unique};
 use std::process::{Command, Stdio};
 
@@ -18,13 +18,13 @@ fn corelog(broker: &Broker, words: &[&str]) -> Command {
 /// Its output, when it succeeds.
 #[track_caller]
 fn done(broker: &Broker, words: &[&str]) -> String {
-    Program::start(&mut corelog(broker, words)).succeed(seconds(60)).output
+    Program::start(&mut corelog(broker, words)).succeed(PATIENCE).output
 }
 
 /// It fails with code 1 and one line on standard error that holds all `words`.
 #[track_caller]
 fn refused(broker: &Broker, command: &[&str], words: &[&str]) {
-    let ended = Program::start(&mut corelog(broker, command)).end(seconds(60));
+    let ended = Program::start(&mut corelog(broker, command)).end(PATIENCE);
     check_refusal(&ended, 1, words);
 }
 
@@ -45,7 +45,7 @@ fn produce(broker: &Broker, topic: &str, arguments: &[&str], input: &str) {
         producer.say(line);
     }
     producer.close_input();
-    producer.succeed(seconds(60));
+    producer.succeed(PATIENCE);
 }
 
 #[test]
@@ -163,13 +163,13 @@ fn a_group_goes_on_where_it_was_and_its_lag_is_shown() {
     // With a member that is there.
     let words = ["consume", &topic, "--group", &group, "--client-property", "client.id=someone"];
     let mut member = Program::start(&mut corelog(&broker, &words));
-    member.expect("5", seconds(60));
+    member.expect("5", PATIENCE);
     let described = done(&broker, &["group", "describe", "--group", &group]);
     assert!(described.starts_with(&format!("group {group}: Stable, 1 members\n")), "{described}");
     assert!(described.lines().last().unwrap().trim_end().ends_with("someone"), "{described}");
     // Told to end, it commits and leaves: nobody has to wait for its session to time out.
     member.signal("INT");
-    member.succeed(seconds(20));
+    member.succeed(PATIENCE);
     let described = done(&broker, &["group", "describe", &group]);
     assert!(described.starts_with(&format!("group {group}: Empty, 0 members\n")), "{described}");
     let row: Vec<&str> = described.lines().last().unwrap().split_whitespace().collect();
@@ -185,7 +185,7 @@ fn a_reader_that_goes_away_is_no_failure() {
     produce(&broker, &topic, &[], &"a line of some length, many times\n".repeat(5000));
     let exe = env!("CARGO_BIN_EXE_corelog");
     let line = format!("set -o pipefail; {exe} consume {topic} --from-beginning -b {} | head -n 2", broker.localhost());
-    let ended = Program::start(Command::new("bash").args(["-c", &line])).succeed(seconds(60));
+    let ended = Program::start(Command::new("bash").args(["-c", &line])).succeed(PATIENCE);
     assert_eq!(ended.output.lines().count(), 2);
     assert_eq!(ended.errors, "");
 }
@@ -196,20 +196,20 @@ fn a_broker_that_is_not_there_is_named_with_what_to_do() {
     let address = format!("localhost:{port}");
     for words in [&["topic", "list"][..], &["produce", "t"], &["consume", "t"], &["group", "list"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
-        let ended = Program::start(command.args(words).args(["-b", &address])).end(seconds(30));
+        let ended = Program::start(command.args(words).args(["-b", &address])).end(PATIENCE);
         check_refusal(&ended, 1, &[&address, "connection refused", "corelog serve", "--bootstrap-server"]);
     }
     // Something that accepts and is silent.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
-    let ended = Program::start(command.args(["topic", "list", "--timeout", "1", "-b", &address])).end(seconds(30));
+    let ended = Program::start(command.args(["topic", "list", "--timeout", "1", "-b", &address])).end(PATIENCE);
     check_refusal(&ended, 1, &[&address, "does not answer as a Kafka broker"]);
 }
 
 #[test]
 fn mistakes_on_the_command_line_are_code_2() {
-    let run = |words: &[&str]| Program::start(Command::new(env!("CARGO_BIN_EXE_corelog")).args(words)).end(seconds(30));
+    let run = |words: &[&str]| Program::start(Command::new(env!("CARGO_BIN_EXE_corelog")).args(words)).end(PATIENCE);
     for words in
         [&["topic", "create"][..], &["consume", "t", "--offset", "x"], &["produce", "t", "-f", "/no/such/file"]]
     {

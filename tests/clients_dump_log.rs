@@ -58,10 +58,10 @@ fn every_file_of_a_stopped_broker() {
             let key = number.to_string();
             producer.send(BaseRecord::to(&topic).key(&key).payload(&noise)).map_err(|(error, _)| error).unwrap();
             if number % 20 == 0 {
-                producer.flush(wait::seconds(20)).unwrap();
+                producer.flush(wait::PATIENCE).unwrap();
             }
         }
-        producer.flush(wait::seconds(20)).unwrap();
+        producer.flush(wait::PATIENCE).unwrap();
     }
     let consumer: BaseConsumer = records::config(&bootstrap).set("group.id", &group).create().unwrap();
     let mut position = TopicPartitionList::new();

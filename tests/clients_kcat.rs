@@ -54,7 +54,7 @@ fn lists_brokers_and_topics() {
     let broker = Broker::start();
     let topic = unique("listed");
     records::create_topic(&broker.bootstrap(), &topic, 3);
-    let text = run(kcat(&broker).arg("-L"), wait::seconds(20));
+    let text = run(kcat(&broker).arg("-L"), wait::PATIENCE);
     assert!(text.contains(&format!("topic \"{topic}\" with 3 partitions:")), "{text}");
     for partition in 0..3 {
         assert!(text.contains(&format!("partition {partition}, leader ")), "{text}");
@@ -144,7 +144,7 @@ fn a_consumer_that_waits_sees_new_lines_at_once() {
         // kcat reads a pipe in large pieces, so a line leaves with the end of its input.
         let mut producer = Program::start(kcat(&broker).args(["-P", "-t", &topic]));
         producer.say(&format!("line {number}"));
-        producer.succeed(wait::seconds(20));
-        consumer.expect(&format!("line {number}"), wait::seconds(20));
+        producer.succeed(wait::PATIENCE);
+        consumer.expect(&format!("line {number}"), wait::PATIENCE);
     }
 }

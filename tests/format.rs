@@ -3,14 +3,14 @@
 mod harness;
 
 use harness::program::{Ended, Program};
-use harness::wait::seconds;
+use harness::wait::PATIENCE;
 use std::path::Path;
 use std::process::Command;
 
 fn format(directory: &Path, more: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
     command.arg("format").arg("--data-dir").arg(directory).args(more);
-    Program::start(&mut command).end(seconds(30))
+    Program::start(&mut command).end(PATIENCE)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::broker::{Broker, Options, allowed_cpus};
-use harness::wait::{self, seconds};
+use harness::wait::{self, PATIENCE, seconds};
 use harness::{ledger, records, unique};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -31,7 +31,7 @@ fn sigterm_under_load_loses_nothing_acknowledged() {
     });
     for round in 1..=3 {
         let enough = ledger.count() + 3000;
-        wait::until(&format!("acknowledgements, round {round}"), seconds(60), || {
+        wait::until(&format!("acknowledgements, round {round}"), PATIENCE, || {
             assert_eq!(ledger.failures(), [""; 0]);
             (ledger.count() >= enough).then_some(())
         });
@@ -72,7 +72,7 @@ impl Scenario {
             let record = BaseRecord::<(), str>::to(&self.topic).partition((number % PARTITIONS) as i32).payload(&value);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
-        producer.flush(seconds(30)).unwrap();
+        producer.flush(PATIENCE).unwrap();
 
         let mut next = [0, 1, 2, 3, 4, 5];
         let ends = records::read_topic(&bootstrap, &self.topic, |message| {
@@ -90,7 +90,7 @@ impl Scenario {
             .unwrap();
         consumer.subscribe(&[&self.topic]).unwrap();
         let mut expected: BTreeSet<usize> = (before..self.count).collect();
-        wait::until("all that is new, to the group", seconds(60), || {
+        wait::until("all that is new, to the group", PATIENCE, || {
             while let Some(message) = consumer.poll(seconds(1)) {
                 let message = message.unwrap();
                 let number: usize = std::str::from_utf8(message.payload().unwrap()).unwrap().parse().unwrap();
@@ -132,7 +132,7 @@ fn another_number_of_cores_serves_all_data() {
 /// The brokers that clients are shown, as (id, host, port).
 fn brokers(broker: &Broker) -> BTreeSet<(i32, String, i32)> {
     let consumer: BaseConsumer = records::config(&broker.bootstrap()).create().unwrap();
-    let metadata = consumer.fetch_metadata(None, seconds(20)).unwrap();
+    let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
     metadata.brokers().iter().map(|one| (one.id(), one.host().to_string(), one.port())).collect()
 }
 

@@ -5,11 +5,12 @@ mod harness;
 use harness::broker::{Broker, Kind, Options, free_ports, serve_command};
 use harness::program::{Ended, Program};
 use harness::refusal::refuse_call;
-use harness::wait::{self, seconds};
+use harness::wait::{self, PATIENCE, seconds};
 use harness::wire;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 /// These are about corelog's own words.
 fn is_corelog() -> bool {
@@ -33,6 +34,7 @@ fn two_cores() -> String {
 }
 
 /// Exit codes, as `corelog --help` lists them.
+const FAILED: i32 = 1;
 const WRONG: i32 = 2;
 const HOST: i32 = 3;
 
@@ -40,7 +42,7 @@ const HOST: i32 = 3;
 /// counted.
 #[track_caller]
 fn check_fails(command: &mut Command, code: i32, words: &[&str]) -> Ended {
-    let ended = Program::start(command).end(seconds(60));
+    let ended = Program::start(command).end(PATIENCE);
     let text = format!("{}\n{}", ended.output, ended.errors);
     assert_eq!(ended.status.code(), Some(code), "{text}");
     assert_eq!(ended.output, "", "what is wrong goes to standard error");
@@ -114,7 +116,7 @@ fn wrong_values() {
     assert!(!data_dir.join("meta.properties").exists(), "a refused start leaves nothing behind");
     // What is wrong with the command line itself, clap says with its own layout.
     for more in [&["--set", "num.partitions"][..], &["--advertise", "everything"], &["--no-such-flag"]] {
-        let ended = Program::start(&mut serve(&data_dir, free_ports(2), more)).end(seconds(20));
+        let ended = Program::start(&mut serve(&data_dir, free_ports(2), more)).end(PATIENCE);
         assert!(ended.status.code() == Some(2) && ended.errors.contains("rror:"), "{more:?}: {}", ended.errors);
     }
 }
@@ -150,12 +152,12 @@ fn a_configuration_file() {
     // Names that are unknown are warned about, each, and the broker runs.
     let mut broker = Program::start(&mut start(&format!("{good}no.such.option=1\nlog.retention.bites=5\n")));
     let address = format!("127.0.0.1:{port}").parse().unwrap();
-    wait::until("an answer of the configured broker", seconds(30), || {
+    wait::until("an answer of the configured broker", PATIENCE, || {
         assert!(broker.is_running(), "it has ended");
         wire::api_versions(address).ok()
     });
     broker.signal("TERM");
-    let ended = broker.end(seconds(10));
+    let ended = broker.end(PATIENCE);
     let text = format!("{}{}", ended.output, ended.errors);
     assert_eq!(ended.status.code(), Some(0), "{text}");
     for name in ["no.such.option", "log.retention.bites"] {
@@ -240,7 +242,7 @@ fn too_little_locked_memory() {
     let mut needed = 512 << 10;
     let mut broker = Program::start(&mut limited(needed, &first_broker));
     if !answers(&mut broker, first) {
-        let ended = broker.end(seconds(60));
+        let ended = broker.end(PATIENCE);
         assert_eq!(ended.status.code(), Some(HOST), "{}", ended.errors);
         let said = ended.errors.split(" are needed").next().and_then(|text| text.rsplit(' ').next());
         needed = said.unwrap().parse().unwrap_or_else(|_| panic!("no number: {}", ended.errors));
@@ -248,21 +250,22 @@ fn too_little_locked_memory() {
         broker = Program::start(&mut limited(needed, &first_broker));
         runs(&mut broker, first);
         // A second one beside it: each for itself would have enough.
+        // That may pass, so it is worth another start, unlike what the host's limits are.
         let words = ["did not start", "locked memory", "ulimit -l", "LimitMEMLOCK", "memlock="];
-        check_fails(&mut limited(needed, &second_broker), HOST, &words);
+        check_fails(&mut limited(needed, &second_broker), FAILED, &words);
     } else {
         println!("SKIPPED: a second broker of the same user, for this kernel does not count so little");
     }
     println!("{needed} bytes are enough");
     broker.signal("TERM");
-    assert_eq!(broker.end(seconds(60)).status.code(), Some(0));
+    assert_eq!(broker.end(PATIENCE).status.code(), Some(0));
 }
 
 /// Whether a broker that is starting comes to answer; false: it has ended.
 #[track_caller]
 fn answers(broker: &mut Program, port: u16) -> bool {
     let address = format!("127.0.0.1:{port}").parse().unwrap();
-    wait::until("an answer, or an end", seconds(60), || {
+    wait::until("an answer, or an end", PATIENCE, || {
         if !broker.is_running() {
             return Some(false);
         }
@@ -330,7 +333,7 @@ fn a_file_system_without_direct_io_is_warned_about() {
     let mut broker = Program::start(&mut serve(&folder.path().join("data"), port, &[]));
     runs(&mut broker, port);
     broker.signal("TERM");
-    let ended = broker.end(seconds(60));
+    let ended = broker.end(PATIENCE);
     let text = format!("{}{}", ended.output, ended.errors);
     assert_eq!(ended.status.code(), Some(0), "{text}");
     assert!(text.lines().any(|line| line.contains("WARN") && line.contains("tmpfs")), "{text}");
@@ -356,17 +359,16 @@ fn an_idle_broker_costs_less_than_a_hundredth_of_a_core() {
     let addresses = broker.addresses();
     let open: Vec<_> =
         (0..100).map(|number| harness::broker::connect(addresses[number % addresses.len()]).unwrap()).collect();
-    // What else runs on this machine can only make it more: the least of a few looks counts.
+    // What else runs on this machine can only make it more: one good look of a few is enough.
     let span = seconds(3);
-    let share = (0..4)
-        .map(|_| {
-            let before = cpu_time_ns(process);
-            wait::throughout(span, || {});
-            (cpu_time_ns(process) - before) as f64 / span.as_nanos() as f64
-        })
-        .fold(f64::MAX, f64::min);
-    println!("{:.2} % of a core with {} open connections", share * 100.0, open.len());
-    assert!(share < 0.01, "{:.2} % of a core", share * 100.0);
+    let looks = (0..10).map(|_| {
+        let (begun, before) = (Instant::now(), cpu_time_ns(process));
+        wait::throughout(span, || {});
+        let share = (cpu_time_ns(process) - before) as f64 / begun.elapsed().as_nanos() as f64;
+        println!("{:.2} % of a core with {} open connections", share * 100.0, open.len());
+        share
+    });
+    assert!(looks.into_iter().any(|share| share < 0.01), "never less");
 }
 
 /// A stop during the start is a stop like any other, wherever it hits.
@@ -376,13 +378,13 @@ fn ends_on_a_signal_while_it_starts() {
         return;
     }
     let folder = harness::folder();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let data_dir = folder.path().join("data");
     for round in 0..20u32 {
         let port = free_ports(2);
         let mut broker = Program::start(&mut serve(&data_dir, port, &[]));
         // From the moment at which a signal is no longer the system's own affair, a little later each time.
-        wait::until("the handler of SIGTERM", seconds(10), || {
+        wait::until("the handler of SIGTERM", PATIENCE, || {
             let status = std::fs::read_to_string(format!("/proc/{}/status", broker.id())).unwrap();
             let field = |name: &str| {
                 let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
@@ -393,7 +395,7 @@ fn ends_on_a_signal_while_it_starts() {
         });
         wait::throughout(std::time::Duration::from_millis(u64::from(round) * 10), || {});
         broker.signal("TERM");
-        let ended = broker.end(seconds(10));
+        let ended = broker.end(PATIENCE);
         assert_eq!(ended.status.code(), Some(0), "round {round}: {}", ended.errors);
         assert!(!ended.errors.contains("ERROR"), "round {round}: {}", ended.errors);
     }
@@ -411,7 +413,7 @@ fn ends_on_signals_with_open_connections() {
         let open: Vec<_> =
             broker.addresses().into_iter().map(|address| harness::broker::connect(address).unwrap()).collect();
         harness::program::send_signal(broker.process().unwrap(), signal);
-        let status = broker.ended(seconds(5));
+        let status = broker.ended(PATIENCE);
         assert_eq!(status.code(), Some(0), "after SIG{signal}");
         drop(open);
     }

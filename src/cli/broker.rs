@@ -12,7 +12,6 @@ use super::output;
 use super::serve::{self, ServeError};
 use crate::config::BrokerConfig;
 use crate::metadata::properties::{self, Format as HowToFormat, PropertiesError};
-use crate::runtime::RuntimeError;
 
 /// Run a broker until it is told to stop (SIGTERM, Ctrl-C)
 ///
@@ -23,13 +22,13 @@ use crate::runtime::RuntimeError;
 pub struct Serve {
     #[command(flatten)]
     options: Options,
-    /// Where to listen, several with commas; core c listens on PORT + c (option listeners)
+    /// Where to listen, several with commas; core c listens on PORT + c (option listeners; port 9092 if not given)
     #[arg(short, long, value_name = "PLAINTEXT://HOST:PORT")]
     listeners: Option<String>,
-    /// What clients see as a broker: every core, or the host (option advertise)
+    /// What clients see as a broker: every core, or the host (option advertise; core if not given)
     #[arg(short, long, value_name = "core|host", value_parser = ["core", "host"], hide_possible_values = true)]
     advertise: Option<String>,
-    /// CPUs to run on, such as 0-3,6, or how many (option cores)
+    /// CPUs to run on, such as 0-3,6, or how many (option cores; all if not given)
     #[arg(short, long, value_name = "LIST")]
     cores: Option<String>,
 }
@@ -56,7 +55,7 @@ struct Options {
     /// Read options from this file: Kafka's server.properties, in its syntax and names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The data directory (option log.dirs)
+    /// The data directory (option log.dirs; ./corelog-data if not given)
     #[arg(short, long, value_name = "DIRECTORY")]
     data_dir: Option<String>,
     /// Number of this node in its cluster (option node.id)
@@ -96,7 +95,6 @@ pub fn serve(arguments: Serve) -> Result<(), Failure> {
     }
     serve::run(config).map_err(|error| match error {
         ServeError::Config(error) => Failure::wrong(error),
-        ServeError::Runtime(error @ RuntimeError::Start { .. }) => Failure::Host(error.to_string()),
         ServeError::Runtime(error) => Failure::job(error),
         error => Failure::Host(error.to_string()),
     })

@@ -23,7 +23,7 @@ use crate::runtime::disk::simulated::{SimulatedDisk, When};
 use crate::runtime::run_one;
 
 /// A case that takes this long waits for what will not come.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 const EPOCH: LeaderEpoch = LeaderEpoch(4);
 

@@ -416,8 +416,8 @@ fn why_not_started(error: impl Display) -> String {
     // glommio wraps the error, but keeps the system's words.
     match text.contains("os error 12") {
         true => format!(
-            "{text}: the kernel counts io_uring's rings as locked memory, of all processes of this user: raise the \
-             limit (ulimit -l, LimitMEMLOCK= of the service, --ulimit memlock= of the container)"
+            "{text}: where the kernel counts io_uring's rings as locked memory, of all processes of a user, the limit \
+             is used up: raise it (ulimit -l, LimitMEMLOCK= of the service, --ulimit memlock= of the container)"
         ),
         false => text,
     }

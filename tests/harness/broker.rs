@@ -2,7 +2,7 @@
 //! its end.
 
 use super::program::{send_signal, tail};
-use super::wait::{self, seconds};
+use super::wait::{self, PATIENCE};
 use super::wire;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -168,7 +168,7 @@ impl Broker {
             self.process = Some(command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}")));
         }
         for address in self.addresses() {
-            wait::until(&format!("an answer from {address}"), seconds(60), || {
+            wait::until(&format!("an answer from {address}"), PATIENCE, || {
                 if let Some(status) = self.process.as_mut().and_then(|child| child.try_wait().unwrap()) {
                     self.process = None;
                     panic!("the broker ended with {status} at its start:\n{}", tail(&self.log()));
@@ -185,15 +185,12 @@ impl Broker {
         child.wait().unwrap();
     }
 
-    /// SIGTERM, a clean end within a few seconds, and a log without errors.
+    /// SIGTERM, a clean end, and a log without errors.
     #[track_caller]
     pub fn stop(&mut self) {
         let Some(child) = self.process.as_ref() else { return };
         send_signal(child.id(), "TERM");
-        let status = self.ended(match self.kind {
-            Kind::Corelog => seconds(5),
-            _ => seconds(60),
-        });
+        let status = self.ended(PATIENCE);
         let clean = match self.kind {
             Kind::Corelog => status.code() == Some(0),
             // What a JVM gives after SIGTERM.
@@ -287,9 +284,9 @@ pub fn allowed_cpus() -> Vec<usize> {
 
 /// A connection that gives up instead of hanging a test.
 pub fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, seconds(5))?;
-    stream.set_read_timeout(Some(seconds(20)))?;
-    stream.set_write_timeout(Some(seconds(20)))?;
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -8,7 +8,7 @@
 //! All of it lives in a mount namespace of its own, [`in_own_namespace`]: when the test's process is gone, so are its
 //! mounts and its loop device.
 
-use super::wait::{self, seconds};
+use super::wait::{self, PATIENCE};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
@@ -296,7 +296,7 @@ impl Drive {
         // Requests that a killed process had under way keep its files open a moment longer, and a loop device its file.
         for name in ["mounted", "front"] {
             let path = self.path(name);
-            wait::until(&format!("the unmounting of {name}"), seconds(30), || {
+            wait::until(&format!("the unmounting of {name}"), PATIENCE, || {
                 Command::new("umount").arg(&path).output().unwrap().status.success().then_some(())
             });
         }

@@ -113,7 +113,7 @@ pub fn run(client: &Client) {
             (processed >= u64::from(wave_end(wave))).then_some(())
         });
     }
-    producer.succeed(wait::seconds(30));
+    producer.succeed(wait::PATIENCE);
     for mut member in members {
         member.program.say("leave");
         left.push(member);

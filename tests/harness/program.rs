@@ -138,7 +138,7 @@ impl Program {
             std::thread::sleep(Duration::from_millis(2));
         };
         for output in [&self.output, &self.errors] {
-            wait::until("the end of the program's output", wait::seconds(10), || {
+            wait::until("the end of the program's output", wait::PATIENCE, || {
                 output.state.lock().unwrap().1.then_some(())
             });
         }

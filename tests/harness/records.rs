@@ -1,6 +1,6 @@
 //! What the tests themselves do with librdkafka: create topics, read everything back, ask for committed offsets.
 
-use super::wait::seconds;
+use super::wait::{PATIENCE, seconds};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,7 +18,7 @@ pub fn config(bootstrap: &str) -> ClientConfig {
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().unwrap();
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    let options = AdminOptions::new().operation_timeout(Some(seconds(20)));
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let results = futures_lite::future::block_on(admin.create_topics([&new], &options)).unwrap();
     for result in results {
         result.unwrap_or_else(|(name, code)| panic!("create topic {name}: {code}"));
@@ -27,9 +27,9 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32) {
 
 /// The first and the end offset of each partition of a topic.
 pub fn bounds(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
-    let metadata = consumer.fetch_metadata(Some(topic), seconds(20)).unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
     let count = metadata.topics()[0].partitions().len() as i32;
-    (0..count).map(|partition| consumer.fetch_watermarks(topic, partition, seconds(20)).unwrap()).collect()
+    (0..count).map(|partition| consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap()).collect()
 }
 
 /// Reads a topic from its start to its present end, partitions interleaved; within one, in order of offset.
@@ -57,7 +57,7 @@ pub fn read_topic(bootstrap: &str, topic: &str, mut each: impl FnMut(&BorrowedMe
             }
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             Some(Err(error)) => panic!("read {topic}: {error}"),
-            None => assert!(last.elapsed() < seconds(30), "reading {topic} stands still, {open} partitions open"),
+            None => assert!(last.elapsed() < PATIENCE, "reading {topic} stands still, {open} partitions open"),
         }
     }
     bounds.into_iter().map(|(_, end)| end).collect()
@@ -71,9 +71,9 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: usize) -
         list.add_partition(topic, partition);
     }
     // A coordinator that has just started says so; clients ask again.
-    let deadline = Instant::now() + seconds(20);
+    let deadline = Instant::now() + PATIENCE;
     let committed = loop {
-        match consumer.committed_offsets(list.clone(), seconds(20)) {
+        match consumer.committed_offsets(list.clone(), PATIENCE) {
             Ok(committed) => break committed,
             Err(error) => assert!(Instant::now() < deadline, "committed offsets of {group}: {error}"),
         }

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 /// Between two looks at a condition that cannot wake us.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// The longest that anything may take which normally takes a moment: the machine may be busy with other tests, and a
+/// limit is there to end what hangs, not to judge what is slow.
+pub const PATIENCE: Duration = seconds(60);
+
 /// Calls `look` until it gives something. Panics with `what` after `limit`.
 #[track_caller]
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
