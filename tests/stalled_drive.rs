@@ -1,4 +1,7 @@
-//! Writes that outlive their process. A direct write that io_uring has begun is not undone by kill -9: it lands when the
+//! A drive that stands still. Producers are held back, not buffered without end; and a process that is killed meanwhile
+//! leaves writes behind that outlive it.
+//!
+//! Of the second: a direct write that io_uring has begun is not undone by kill -9: it lands when the
 //! drive gets to it, which may be after the next process has recovered the file. What holds it off is the lock that an
 //! open file has while a request on it is under way (`docs/recovery.md`).
 //!
@@ -9,13 +12,13 @@ mod harness;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -27,6 +30,7 @@ use harness::broker::{Broker, Options, allowed_cpus, connect};
 use harness::wait::{self, seconds};
 use harness::{folder, records, unique, wire};
 use rdkafka::Message;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 const CHILD: &str = "CORELOG_WRITE_BARRIER_FILE";
@@ -201,8 +205,8 @@ fn a_write_of_a_killed_process_lands_late_and_is_waited_for() {
     assert!(!is_locked(&path));
 }
 
-/// A Produce (version 7) of one record with acks=0, and a request behind it whose answer says that it has its place.
-fn produce_without_waiting(address: SocketAddr, topic: &str, value: &[u8]) {
+/// A Produce (version 7) of one record with acks=0.
+fn produce_request(topic: &str, partition: i32, value: &[u8]) -> Vec<u8> {
     let mut batch = BatchBuilder::new();
     let timestamp = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     batch.push(NewRecord { timestamp, key: None, value: Some(value), headers: &[] });
@@ -215,13 +219,110 @@ fn produce_without_waiting(address: SocketAddr, topic: &str, value: &[u8]) {
     body.extend((topic.len() as i16).to_be_bytes());
     body.extend(topic.as_bytes());
     body.extend(1i32.to_be_bytes());
-    body.extend(0i32.to_be_bytes()); // partition
+    body.extend(partition.to_be_bytes());
     body.extend((batch.len() as i32).to_be_bytes());
     body.extend(batch);
-    let mut stream = connect(address).unwrap();
-    stream.write_all(&wire::request(0, 7, 1, false, &body)).unwrap();
+    wire::request(0, 7, 1, false, &body)
+}
+
+/// Asks for something behind requests that have no answer: its answer says that all before have their place.
+fn wait_until_ordered(stream: &mut TcpStream) {
     stream.write_all(&wire::request(wire::API_VERSIONS, 0, 2, false, &[])).unwrap();
-    wire::read_answer(&mut stream).expect("the batch was taken");
+    wire::read_answer(stream).expect("the batches before were taken");
+}
+
+/// Lets a drive go on when a test has come to its end, or to a panic that others would wait behind.
+struct Release<'a>(&'a Throttle);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+fn resident_mib(broker: &Broker) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.process().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
+}
+
+#[test]
+fn producers_that_wait_for_nothing_are_held_back_and_memory_stays_bounded() {
+    const NAME: &str = "producers_that_wait_for_nothing_are_held_back_and_memory_stays_bounded";
+    const PARTITIONS: usize = 100;
+    const CONNECTIONS: usize = 8;
+    const REQUESTS: usize = 80;
+    const VALUE_BYTES: usize = 512 << 10;
+    /// What may wait to be written; what tails may hold for readers is as much, of the same bytes.
+    const BOUND: usize = 128 << 20;
+    let broker = Broker::with(Options { cores: allowed_cpus().into_iter().take(1).collect(), ..Options::default() });
+    if !broker.is_corelog() {
+        return;
+    }
+    let Some(throttle) = throttle(&broker.data_dir(), NAME) else { return };
+    let topic = unique("flood");
+    records::create_topic(&broker.bootstrap(), &topic, PARTITIONS as i32);
+    let address = broker.addresses()[0];
+    // Each log has its file before the drive stands still.
+    let mut stream = connect(address).unwrap();
+    for partition in 0..PARTITIONS {
+        stream.write_all(&produce_request(&topic, partition as i32, b"first")).unwrap();
+    }
+    wait_until_ordered(&mut stream);
+    wait_for_records(&broker, &topic, PARTITIONS);
+    let before = resident_mib(&broker);
+    throttle.add(broker.process().unwrap());
+    throttle.hold();
+    let sent = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let _release = Release(&throttle);
+        for number in 0..CONNECTIONS {
+            let (topic, sent) = (&topic, &sent);
+            scope.spawn(move || {
+                let mut stream = connect(address).unwrap();
+                stream.set_write_timeout(None).unwrap();
+                stream.set_read_timeout(None).unwrap();
+                let value = vec![b'v'; VALUE_BYTES];
+                for request in 0..REQUESTS {
+                    let partition = (number * REQUESTS + request) % PARTITIONS;
+                    stream.write_all(&produce_request(topic, partition as i32, &value)).unwrap();
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                wait_until_ordered(&mut stream);
+            });
+        }
+        // Until they stand still. Taken for still too early, the test sees less than it could.
+        let mut seen = 0;
+        wait::until("producers that get no further", seconds(60), || {
+            let now = sent.load(Ordering::Relaxed);
+            let still = now > 0 && now == std::mem::replace(&mut seen, now);
+            std::thread::sleep(Duration::from_secs(1));
+            still.then_some(())
+        });
+        let (held, grown) = (sent.load(Ordering::Relaxed) * VALUE_BYTES, resident_mib(&broker) - before);
+        println!(
+            "{} MiB taken of {} MiB, {grown} MiB more memory",
+            held >> 20,
+            (CONNECTIONS * REQUESTS * VALUE_BYTES) >> 20
+        );
+        // Beyond the bound, each connection has a request under way and more in the sockets' buffers.
+        assert!(held <= BOUND + CONNECTIONS * (16 << 20), "{held} bytes were taken");
+        assert!(grown <= (BOUND >> 20) + 150, "{grown} MiB more");
+        // Who asks for nothing that needs the drive is served.
+        wire::api_versions(address).unwrap();
+    });
+    // The drive goes on, and so do they; each batch is there.
+    wait_for_records(&broker, &topic, PARTITIONS + CONNECTIONS * REQUESTS);
+}
+
+/// Waits until consumers see so many records of a topic, and no more.
+fn wait_for_records(broker: &Broker, topic: &str, count: usize) {
+    let consumer: BaseConsumer = records::config(&broker.bootstrap()).create().unwrap();
+    wait::until(&format!("{count} records"), seconds(60), || {
+        let seen: i64 = records::bounds(&consumer, topic).iter().map(|(_, end)| end).sum();
+        assert!(seen <= count as i64, "{seen} of {count} records");
+        (seen == count as i64).then_some(())
+    });
 }
 
 /// All values of the topic, in order.
@@ -255,7 +356,9 @@ fn a_broker_that_was_killed_with_a_write_under_way_starts_when_it_has_landed() {
         throttle.add(broker.process().unwrap());
         throttle.hold();
         let value = format!("under way {}", values.len());
-        produce_without_waiting(broker.addresses()[0], &topic, value.as_bytes());
+        let mut stream = connect(broker.addresses()[0]).unwrap();
+        stream.write_all(&produce_request(&topic, 0, value.as_bytes())).unwrap();
+        wait_until_ordered(&mut stream);
         // It has its place; the log's writer takes it with one of the core's next turns, and each answer takes one.
         // If it still had none, the lock says so below and all is tried again.
         for _ in 0..20 {
