@@ -27,11 +27,12 @@ use super::{Answer, Context, Reply, scatter};
 use crate::base::budget::Permit;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, Rope, Uuid};
 use crate::partition::{Bounds, Isolation};
-use crate::runtime::{clock, task};
+use crate::runtime::clock;
 use crate::shard::Core;
 use crate::shard::fetch_sessions::{SessionError, SessionKey, Told, Turn, Wanted};
 use crate::shard::messages::{self, Call, ForwardedFetch, Read};
 use crate::shard::partitions::{self, Position};
+use crate::shard::reads::{self, Limits};
 use crate::wire::StrBytes;
 use crate::wire::Topic;
 use crate::wire::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic};
@@ -135,6 +136,8 @@ struct Round {
     /// Where to wait for more.
     here: Vec<Position>,
     there: Vec<(CoreIndex, Position)>,
+    /// There is more than there was memory for: waiting for still more is of no use.
+    starved: bool,
 }
 
 struct Fetch<'a> {
@@ -154,7 +157,7 @@ impl Fetch<'_> {
             let round = self.read(turn).await;
             let bytes: usize = round.got.iter().map(Got::record_bytes).sum();
             let left = self.deadline.saturating_duration_since(clock::now());
-            let enough = bytes >= self.min_bytes || round.got.iter().any(Got::is_urgent);
+            let enough = bytes >= self.min_bytes || round.starved || round.got.iter().any(Got::is_urgent);
             if enough || left.is_zero() || turn.partitions.is_empty() || self.core.stop().is_raised() {
                 return round;
             }
@@ -192,72 +195,86 @@ impl Fetch<'_> {
             memory: Vec::new(),
             here: Vec::new(),
             there: Vec::new(),
+            starved: false,
         };
-        let mut left = self.max_bytes;
-        let mut at_least_one = true;
-        let mut elsewhere = Vec::new();
+        let (mut places, mut reads, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (key, wanted)) in turn.partitions.iter().enumerate() {
-            let got = match self.target(key, wanted) {
-                Err(code) => Got::Refused(code),
+            round.got.push(match self.target(key, wanted) {
+                Err(code) | Ok((_, Target::Refuse(code))) => Got::Refused(code),
                 Ok((read, Target::Here(_))) => {
                     round.here.push(read.position());
-                    let max = read.max_bytes.min(left);
-                    match partitions::read(self.core, &read, self.isolation, max, at_least_one).await {
-                        Ok(mut found) => {
-                            left = left.saturating_sub(found.records.len());
-                            at_least_one &= found.records.is_empty();
-                            round.memory.extend(found.memory.take());
-                            Got::Records { bounds: found.bounds, diverging: found.diverging, records: found.records }
-                        }
-                        Err(error) => Got::Refused(errors::read(error)),
-                    }
+                    places.push(at);
+                    reads.push(read);
+                    // Filled in below, as those of other cores.
+                    Got::Refused(Code::NotLeaderOrFollower)
                 }
                 Ok((read, Target::Forward(owner))) => {
                     round.there.push((owner, read.position()));
                     elsewhere.push((owner, (at, read)));
-                    // Filled in below.
                     Got::Refused(Code::NotLeaderOrFollower)
                 }
-                Ok((_, Target::Refuse(code))) => Got::Refused(code),
-            };
-            round.got.push(got);
-            task::yield_if_needed().await;
+            });
         }
-        self.read_elsewhere(elsewhere, left, at_least_one, &mut round).await;
+        let limits = Limits { isolation: self.isolation, max_bytes: self.max_bytes, at_least_one: true };
+        let found = reads::read_all(self.core, &reads, limits, self.core.read_memory()).await;
+        for (place, result) in places.into_iter().zip(found) {
+            round.got[place] = match result {
+                Ok(mut found) => {
+                    round.memory.extend(found.memory.take());
+                    round.starved |= found.starved;
+                    Got::Records { bounds: found.bounds, diverging: found.diverging, records: found.records }
+                }
+                Err(error) => Got::Refused(errors::read(error)),
+            };
+        }
+        if !elsewhere.is_empty() {
+            self.read_elsewhere(elsewhere, &mut round).await;
+        }
         round
     }
 
-    /// One message to each other core, all at the same time.
-    async fn read_elsewhere(
-        &self,
-        reads: Vec<(CoreIndex, (usize, Read))>,
-        left: usize,
-        at_least_one: bool,
-        round: &mut Round,
-    ) {
+    /// One message to each other core, all at the same time. Memory for what they find
+    /// is taken before, and waited for only if none is held (see [`reads::read_all`]):
+    /// without it they are asked what there is besides records.
+    async fn read_elsewhere(&self, reads: Vec<(CoreIndex, (usize, Read))>, round: &mut Round) {
+        let taken: usize = round.got.iter().map(Got::record_bytes).sum();
+        let wanted: usize = reads.iter().map(|(_, (_, read))| read.max_bytes).sum();
         let cores = scatter::by_core(reads);
-        let max_bytes = left / cores.len().max(1);
+        let left = wanted.min(self.max_bytes.saturating_sub(taken));
+        let memory = match round.memory.is_empty() {
+            true => Some(self.core.read_memory().take(left).await),
+            false => self.core.read_memory().try_take(left),
+        };
+        round.starved |= memory.is_none();
+        let limits = Limits {
+            isolation: self.isolation,
+            max_bytes: memory.as_ref().map_or(0, |_| left / cores.len().max(1)),
+            at_least_one: memory.is_some() && taken == 0,
+        };
         let mut asked = Vec::with_capacity(cores.len());
         for (owner, reads) in cores {
             let (places, reads): (Vec<usize>, Vec<Read>) = reads.into_iter().unzip();
-            let call = Call::Fetch(ForwardedFetch { isolation: self.isolation, max_bytes, at_least_one, reads });
+            let call = Call::Fetch(ForwardedFetch { limits, reads });
             if let Ok(answer) = self.core.router().call(owner, call).await {
                 asked.push((places, answer));
             }
         }
+        let mut came = 0;
         for (places, answer) in asked {
             let Ok(messages::Answer::Fetch(results)) = answer.await else { continue };
             for (place, result) in places.into_iter().zip(results) {
                 round.got[place] = match result {
                     Ok(found) => {
-                        if !found.records.is_empty() {
-                            round.memory.push(self.core.read_memory().take(found.records.len()).await);
-                        }
+                        came += found.records.len();
                         Got::Records { bounds: found.bounds, diverging: found.diverging, records: found.records.into() }
                     }
                     Err(error) => Got::Refused(errors::read(error)),
                 };
             }
+        }
+        if let Some(mut memory) = memory {
+            memory.shrink_to(came);
+            round.memory.push(memory);
         }
     }
 

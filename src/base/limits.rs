@@ -22,6 +22,16 @@ pub const TAIL_MARK_BYTES: usize = 16 << 10;
 /// does not size our memory. A single batch may be larger.
 pub const LOG_READ_BYTES_MAX: usize = 4 << 20;
 
+/// Reads of the drive that one fetch has under way at a time: enough to keep the drive
+/// busy while one is taken apart. Each is polled whenever another completes, which
+/// glommio counts; few hundred would be too many.
+pub const READS_AT_ONCE: usize = 8;
+
+/// Memory on each core for what it reads on behalf of others behind the same broker
+/// (`advertise=host`), until it is copied for them. Apart from the memory of its own
+/// fetches: two cores that wait for each other's would wait for ever.
+pub const READS_FOR_OTHERS_BYTES_MAX: usize = 4 * LOG_READ_BYTES_MAX;
+
 /// Bytes that wait to be written to one log before appends are refused. The
 /// connection layer holds back at the core's budget long before; this is what
 /// bounds memory against a producer that waits for no answer (acks=0).

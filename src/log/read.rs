@@ -94,11 +94,21 @@ impl Log {
 }
 
 impl ReadPlan {
-    /// The bytes, if no drive has to be asked: how an answer can be put together at once.
+    /// The bytes, if no drive has to be asked.
+    #[cfg(test)]
     pub fn bytes_in_memory(&self) -> Option<usize> {
         match &self.0 {
             Plan::Done(rope) => Some(rope.len()),
             Plan::Drive(_) => None,
+        }
+    }
+
+    /// How many bytes it may give; 0: none. A single batch that is larger than what was
+    /// asked for comes on top.
+    pub fn bytes_max(&self) -> usize {
+        match &self.0 {
+            Plan::Done(rope) => rope.len(),
+            Plan::Drive(plan) => plan.wanted.bytes_max.clamp(1, LOG_READ_BYTES_MAX),
         }
     }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::controller::Outcome;
 use super::coordinators::ListedGroup;
 use super::partitions::{AppendError, Position, ReadError};
+use super::reads::Limits;
 use crate::base::{LeaderEpoch, Offset, UnixMs, Uuid};
 use crate::coordinator::group::GroupError;
 use crate::metadata::Intention;
@@ -87,10 +88,7 @@ pub struct ForwardedProduce {
 
 /// Reads from partitions of one other core.
 pub struct ForwardedFetch {
-    pub isolation: Isolation,
-    pub max_bytes: usize,
-    /// Whether the first batch may exceed the limits.
-    pub at_least_one: bool,
+    pub limits: Limits,
     pub reads: Vec<Read>,
 }
 

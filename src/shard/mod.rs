@@ -14,6 +14,7 @@ pub mod messages;
 pub mod partitions;
 pub mod placement;
 mod producer_ids;
+pub mod reads;
 mod router;
 mod rules;
 pub mod start;
@@ -81,6 +82,7 @@ pub struct Core {
     fetch_sessions: RefCell<FetchSessions>,
     request_memory: Rc<Budget>,
     read_memory: Rc<Budget>,
+    reads_for_others: Rc<Budget>,
     handler: OnceCell<RequestHandler>,
     stop: StopFlag,
 }

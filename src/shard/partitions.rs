@@ -10,16 +10,15 @@ use std::time::Duration;
 
 use super::messages::{EpochQuery, OffsetQuery, Read};
 use super::{Core, rules};
-use crate::base::budget::Permit;
-use crate::base::{CoreIndex, LeaderEpoch, Offset, Rope, TopicPartition, UnixMs, Uuid, wait};
+use crate::base::{CoreIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{Stage, TailMemory};
 use crate::metadata::controller::METADATA_TOPIC;
 use crate::metadata::image::{ResourceType, Topic};
 use crate::metadata::{Delta, Image};
 use crate::partition::{
-    Acks, Bounds, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionOptions,
-    ProduceError, Produced, ProducerFault,
+    Acks, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionOptions, ProduceError,
+    Produced, ProducerFault,
 };
 use crate::record::{self, InvalidBatch};
 use crate::runtime::clock;
@@ -213,12 +212,12 @@ pub async fn append(
     append_to(&partition, batch, zstd_allowed, now).await
 }
 
-enum NotHere {
+pub(super) enum NotHere {
     Elsewhere,
     Failed(String),
 }
 
-fn here(core: &Core, topic_id: Uuid, partition: i32) -> Result<Rc<Partition>, NotHere> {
+pub(super) fn here(core: &Core, topic_id: Uuid, partition: i32) -> Result<Rc<Partition>, NotHere> {
     match core.locate(topic_id, partition) {
         Place::Here(partition) => Ok(partition),
         Place::Failed(reason) => Err(NotHere::Failed(reason.to_string())),
@@ -260,16 +259,6 @@ impl From<NotHere> for ReadError {
     }
 }
 
-/// What a read found.
-pub struct Found {
-    pub bounds: Bounds,
-    /// The consumer's log and ours part here (KIP-595): epoch and its end.
-    pub diverging: Option<(LeaderEpoch, Offset)>,
-    pub records: Rope,
-    /// What the records hold of the read memory.
-    pub memory: Option<Permit>,
-}
-
 /// A place in a partition to wait at.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
@@ -282,40 +271,6 @@ impl Read {
     pub fn position(&self) -> Position {
         Position { topic_id: self.topic_id, partition: self.partition, offset: self.offset }
     }
-}
-
-/// Reads from a partition of this core: what is there, without waiting for more.
-/// Memory for it is taken first, and waited for when there is none.
-pub async fn read(
-    core: &Core,
-    read: &Read,
-    isolation: Isolation,
-    max_bytes: usize,
-    at_least_one: bool,
-) -> Result<Found, ReadError> {
-    let partition = here(core, read.topic_id, read.partition)?;
-    partition.check_leader_epoch(read.current_leader_epoch)?;
-    let bounds = partition.bounds();
-    let nothing = Found { bounds, diverging: None, records: Rope::new(), memory: None };
-    if read.last_fetched_epoch.0 >= 0 {
-        // `Partition.readRecords`: an epoch we never had means that the offset is not ours.
-        let Some((epoch, end)) = partition.end_offset_for_epoch(read.last_fetched_epoch) else {
-            let (start, end) = (bounds.log_start, bounds.log_end);
-            return Err(ReadError::OffsetOutOfRange { offset: read.offset, start, end });
-        };
-        if epoch < read.last_fetched_epoch || end < read.offset {
-            return Ok(Found { diverging: Some((epoch, end)), ..nothing });
-        }
-    }
-    let (bounds, plan) = partition.read_plan(read.offset, max_bytes, at_least_one, isolation)?;
-    let mut memory = match plan.bytes_in_memory() {
-        Some(0) => return Ok(Found { bounds, ..nothing }),
-        Some(bytes) => core.read_memory.take(bytes).await,
-        None => core.read_memory.take(max_bytes).await,
-    };
-    let records = plan.execute().await.map_err(FetchError::from)?;
-    memory.shrink_to(records.len());
-    Ok(Found { bounds, diverging: None, records, memory: Some(memory) })
 }
 
 /// Waits until `min_bytes` have become visible at or after the positions, something

@@ -11,6 +11,7 @@ use super::Core;
 use super::images::Images;
 use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message};
 use super::partitions;
+use super::reads;
 use crate::base::CoreIndex;
 use crate::base::wait::{self, Receiver, Sender};
 use crate::runtime::mesh::Outbox;
@@ -134,22 +135,15 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
         Call::Control(intention) => Answer::Control(core.control(intention).await),
         Call::Produce(_) => unreachable!("queued by receive()"),
         Call::Fetch(fetch) => {
-            let mut left = fetch.max_bytes;
-            let mut at_least_one = fetch.at_least_one;
             let mut results = Vec::with_capacity(fetch.reads.len());
-            for read in &fetch.reads {
-                let max = read.max_bytes.min(left);
-                let result = partitions::read(core, read, fetch.isolation, max, at_least_one).await;
-                results.push(result.map(|found| {
-                    left = left.saturating_sub(found.records.len());
-                    at_least_one &= found.records.is_empty();
+            for result in reads::read_all(core, &fetch.reads, fetch.limits, &core.reads_for_others).await {
+                results.push(result.map(|found| ForwardedRecords {
+                    bounds: found.bounds,
+                    diverging: found.diverging,
                     // The one copy that crossing cores costs.
-                    ForwardedRecords {
-                        bounds: found.bounds,
-                        diverging: found.diverging,
-                        records: found.records.to_bytes(),
-                    }
+                    records: found.records.to_bytes(),
                 }));
+                task::yield_if_needed().await;
             }
             Answer::Fetch(results)
         }

@@ -21,6 +21,7 @@ use super::router::{self, Router};
 use super::{Core, Identity, upkeep};
 use crate::base::CoreIndex;
 use crate::base::budget::Budget;
+use crate::base::limits::READS_FOR_OTHERS_BYTES_MAX;
 use crate::config::BrokerConfig;
 use crate::metadata::{Image, JournalError};
 use crate::runtime;
@@ -76,6 +77,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         )),
         request_memory: Budget::new(config.request_memory_bytes_per_core as usize),
         read_memory: Budget::new(config.read_memory_bytes_per_core as usize),
+        reads_for_others: Budget::new(READS_FOR_OTHERS_BYTES_MAX),
         handler: OnceCell::new(),
         stop,
         config,
