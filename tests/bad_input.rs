@@ -566,8 +566,14 @@ fn record(offset_delta: i64, value: &[u8], announced: i64) -> Vec<u8> {
 
 /// The error code of a Produce of `records` to a partition, or `None` when the connection was closed instead.
 fn produce(address: SocketAddr, topic: &str, records: &[u8]) -> Option<i16> {
+    produce_in(address, None, topic, records)
+}
+
+/// As [`produce`], with a transactional id.
+fn produce_in(address: SocketAddr, transactional_id: Option<&str>, topic: &str, records: &[u8]) -> Option<i16> {
     let mut body = Vec::new();
-    body.extend((-1i16).to_be_bytes()); // transactional id
+    body.extend(transactional_id.map_or(-1, |id| id.len() as i16).to_be_bytes());
+    body.extend(transactional_id.unwrap_or_default().as_bytes());
     body.extend((-1i16).to_be_bytes()); // acks
     body.extend(10_000i32.to_be_bytes());
     body.extend(1i32.to_be_bytes());
@@ -599,6 +605,7 @@ fn leader(broker: &Broker, topic: &str) -> SocketAddr {
 fn lying_batches() {
     const CORRUPT_MESSAGE: i16 = 2;
     const INVALID_RECORD: i16 = 87;
+    const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
     let broker = Broker::start();
     let witness = Witness::start(&broker);
     let topic = unique("liars");
@@ -614,7 +621,12 @@ fn lying_batches() {
     };
     let mut wrong_crc = good.clone();
     wrong_crc[17] ^= 1;
-    let cases: [(&str, Vec<u8>, i16); 12] = [
+    // A producer's first batch.
+    let in_transaction = with(&|batch| {
+        batch[22] |= 0x10;
+        batch[43..57].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0]);
+    });
+    let cases: [(&str, Vec<u8>, i16); 13] = [
         ("wrong CRC", wrong_crc, CORRUPT_MESSAGE),
         ("no batch", Vec::new(), INVALID_RECORD),
         ("two batches", [good.clone(), good.clone()].concat(), INVALID_RECORD),
@@ -627,6 +639,7 @@ fn lying_batches() {
         ("a value of -2 bytes", batch(0, 1, &record(0, b"value", -2)), INVALID_RECORD),
         ("a control batch", with(&|batch| batch[22] |= 0x20), INVALID_RECORD),
         ("a base offset of its own", with(&|batch| batch[7] = 9), INVALID_RECORD),
+        ("a transaction of nobody", in_transaction.clone(), TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
     ];
     let mut failures = Vec::new();
     for (what, records, expected) in cases {
@@ -655,10 +668,17 @@ fn lying_batches() {
             failures.push(format!("{what} is accepted"));
         }
     }
+    // Nobody began it. (Apache Kafka asks its transaction coordinator, which may be starting.)
+    match produce_in(address, Some("nobody's"), &topic, &in_transaction) {
+        Some(0) => failures.push("a transaction that was not begun is accepted".to_string()),
+        error => println!("a transaction that was not begun: {error:?}"),
+    }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    // The reader sees committed records only, and none behind a transaction that is open.
+    assert_eq!(produce(address, &topic, &good), Some(0));
     let mut count = 0;
     records::read_topic(&broker.bootstrap(), &topic, |_| count += 1);
-    assert_eq!(count, 1, "only the good record is there");
+    assert_eq!(count, 2, "only the good records are there");
     witness.judge();
 }
 

@@ -9,7 +9,10 @@
 //!   it is, when a client came to the wrong broker (KIP-951). v13 topic ids (KIP-516):
 //!   an unknown one is UNKNOWN_TOPIC_ID.
 //! - Internal topics may be written by the client id `__admin_client` alone.
-//! - Not yet: transactions (a transactional batch is refused), quotas.
+//! - Not yet: transactions, quotas. A transactional batch is refused as Kafka does when its
+//!   partition is not part of a transaction (KIP-890: INVALID_TXN_STATE), or when the request
+//!   has no transactional id (TRANSACTIONAL_ID_AUTHORIZATION_FAILED). Nothing could end its
+//!   transaction, and what is committed would never go beyond it.
 
 use std::rc::Rc;
 
@@ -22,6 +25,7 @@ use crate::base::wait::Receiver;
 use crate::base::{CoreIndex, Uuid};
 use crate::metadata::image::Topic;
 use crate::partition::{Acks, Produced};
+use crate::record::BatchView;
 use crate::runtime::clock;
 use crate::runtime::task;
 use crate::shard::Core;
@@ -80,6 +84,10 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
         -1 => Ok(Some(Acks::All)),
         _ => Err(Code::InvalidRequiredAcks),
     };
+    let not_begun = match request.transactional_id() {
+        Some(_) => Code::InvalidTxnState,
+        None => Code::TransactionalIdAuthorizationFailed,
+    };
     let now = clock::unix_ms();
     let mut topics = Vec::new();
     let mut elsewhere = Vec::new();
@@ -99,7 +107,10 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
                 (Err(code), _) => (Uuid::ZERO, Ordered::Refused((*code).into())),
                 (Ok(topic), records) => {
                     let batch = records.unwrap_or_default();
-                    let ordered = order(core, context, topic, index, batch, now, &mut elsewhere).await;
+                    let ordered = match BatchView::first(&batch).is_ok_and(|batch| batch.is_transactional()) {
+                        true => Err(not_begun.into()),
+                        false => order(core, context, topic, index, batch, now, &mut elsewhere).await,
+                    };
                     (topic.id, ordered.unwrap_or_else(Ordered::Refused))
                 }
             };
