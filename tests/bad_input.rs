@@ -683,6 +683,24 @@ fn lying_batches() {
 }
 
 #[test]
+fn texts_longer_than_a_string() {
+    const FIND_COORDINATOR: i16 = 10;
+    let broker = Broker::start();
+    let witness = Witness::start(&broker);
+    // Version 4: key type, keys with varint lengths.
+    let asking = |len: u32| {
+        let varint = [(len + 1) as u8 | 0x80, ((len + 1) >> 7) as u8 | 0x80, ((len + 1) >> 14) as u8];
+        let body = [&[0, 2][..], &varint, &vec![b'k'; len as usize], &[0]].concat();
+        request(FIND_COORDINATOR, 4, 1, true, &body)
+    };
+    for address in broker.addresses() {
+        assert!(matches!(send(address, &asking(32767)), Outcome::Answered(_)));
+        assert_eq!(send(address, &asking(32768)), Outcome::Closed);
+    }
+    witness.judge();
+}
+
+#[test]
 fn batches_that_grow_when_they_are_unpacked() {
     let broker = Broker::start();
     let witness = Witness::start(&broker);

@@ -95,6 +95,9 @@ impl<'a> Cursor<'a> {
     /// The length of text; `None` is null.
     pub(super) fn text_len(&mut self, flexible: bool, what: &'static str) -> Result<Option<usize>, WireError> {
         let len = if flexible { i64::from(self.unsigned_varint(what)?) - 1 } else { i64::from(self.i16(what)?) };
+        if len > i64::from(i16::MAX) {
+            return Err(WireError::TextLength { what, len });
+        }
         self.claim(len, 1, what)
     }
 

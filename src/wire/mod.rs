@@ -49,6 +49,9 @@ pub enum WireError {
     Varint,
     #[error("{what} claims {claimed} with {remaining} bytes left")]
     Length { what: &'static str, claimed: i64, remaining: usize },
+    /// Kafka's strings are at most 32767 bytes long, also where the length is a varint.
+    #[error("{what} is {len} bytes long, more than a string may be")]
+    TextLength { what: &'static str, len: i64 },
     #[error("{0} is null where it must not be")]
     Null(&'static str),
     #[error("{0} is not UTF-8")]

@@ -924,6 +924,16 @@ fn versions_that_are_not_served_are_not_decoded() {
 }
 
 #[test]
+fn a_text_longer_than_a_string_is_refused() {
+    let request = |len| {
+        theirs::FindCoordinatorRequest::default().with_coordinator_keys(vec![StrBytes::from_string("k".repeat(len))])
+    };
+    assert!(decode::<theirs::FindCoordinatorRequest>(encoded(&request(32767), 4), 4).is_ok());
+    let error = decode::<theirs::FindCoordinatorRequest>(encoded(&request(32768), 4), 4).unwrap_err();
+    assert_eq!(error, WireError::TextLength { what: "text", len: 32768 });
+}
+
+#[test]
 fn an_answer_that_cannot_be_written_is_an_error() {
     let response = theirs::OffsetFetchResponse::default().with_groups(vec![Default::default()]);
     let error = encode::<theirs::OffsetFetchRequest>(&response, 4);
