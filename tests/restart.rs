@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::broker::{Broker, Options, allowed_cpus};
+use harness::broker::{Broker, Options, allowed_cpus, free_ports};
 use harness::wait::{self, PATIENCE, seconds};
 use harness::{ledger, records, unique};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -109,7 +109,9 @@ impl Scenario {
 #[test]
 fn another_number_of_cores_serves_all_data() {
     let cpus = allowed_cpus();
-    let mut broker = Broker::with(Options { cores: cpus[..1].to_vec(), ..Options::default() });
+    // Ports for the second core, too, which comes later.
+    let port = free_ports(2);
+    let mut broker = Broker::on_port(port, Options { cores: cpus[..1].to_vec(), ..Options::default() });
     if !broker.is_ours() || cpus.len() < 2 {
         eprintln!("skipped: this needs two cores and a broker of its own");
         return;
@@ -168,7 +170,7 @@ fn one_broker_is_shown_for_the_host() {
 #[test]
 fn advertised_listeners_are_what_clients_are_told() {
     let options = Options::default();
-    let port = harness::broker::free_ports(options.cores.len());
+    let port = free_ports(options.cores.len());
     let broker = Broker::on_port(port, options.set(&format!("advertised.listeners=PLAINTEXT://localhost:{port}")));
     for (number, (_, host, shown)) in brokers(&broker).into_iter().enumerate() {
         assert_eq!((host.as_str(), shown), ("localhost", i32::from(port) + number as i32));
