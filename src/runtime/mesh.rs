@@ -10,8 +10,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
+use glommio::GlommioError;
 use glommio::channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender};
 
 use super::task::{self, Events, OnPanic, Queue};
@@ -140,13 +143,32 @@ async fn pump<M: Send + 'static>(lane: Rc<Lane<M>>, channel: ConnectedSender<Bat
             continue;
         }
         lane.room.notify();
-        if channel.send(batch).await.is_err() {
+        if !send_whole(&channel, batch).await {
             lane.gone.set(true);
             lane.queue.borrow_mut().clear();
             lane.room.notify();
             return;
         }
     }
+}
+
+/// Sends a batch when there is room; false: the receiving core has ended.
+///
+/// glommio's own `send` looks for that only once it finds room. 1. The channel is full.
+/// 2. The receiver ends. 3. The reactor wakes the sender, which finds no room and waits
+/// again, which the reactor takes for a reason to wake it: a busy loop for ever. Whether
+/// the receiver is there, `try_send` says before it looks for room.
+async fn send_whole<M: Send + 'static>(channel: &ConnectedSender<Batch<M>>, batch: Batch<M>) -> bool {
+    let mut sending = pin!(channel.send(batch));
+    std::future::poll_fn(|cx| match sending.as_mut().poll(cx) {
+        Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+        // Should there be room by now, an empty batch goes, which does no harm.
+        Poll::Pending => match channel.try_send(Vec::new()) {
+            Err(GlommioError::Closed(_)) => Poll::Ready(false),
+            _ => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// Sends to the other cores. Clones are the same outbox.
@@ -368,18 +390,7 @@ mod tests {
                 assert!(seen.get() as usize > limits::MESH_MESSAGES_MAX);
                 return;
             }
-            let mut sent = 0;
-            // Full for good once batches fill the channel too: the sending task has
-            // had its turns and found no room.
-            loop {
-                match outbox.try_send(CoreIndex(1), sent) {
-                    Ok(()) => sent += 1,
-                    Err(_) if sent as usize >= limits::MESH_MESSAGES_MAX + CHANNEL_BATCHES * limits::MESH_BATCH_MAX => {
-                        break;
-                    }
-                    Err(_) => task::yield_now().await,
-                }
-            }
+            let sent = fill(&outbox, CoreIndex(1)).await;
             let waiting = clock::timeout(Duration::from_millis(5), outbox.send(CoreIndex(1), sent)).await;
             assert_eq!(waiting, None);
             crate::runtime::request_stop();
@@ -388,6 +399,41 @@ mod tests {
             inbox.serve(|_, _| {});
             task::all_ended("mesh receiver").await;
             task::all_ended("mesh sender").await;
+        });
+    }
+
+    /// Sends until the channel is full, too: the sending task has had its turns and found no room. Gives the count.
+    async fn fill(outbox: &Outbox<u32>, to: CoreIndex) -> u32 {
+        let mut sent = 0;
+        loop {
+            match outbox.try_send(to, sent) {
+                Ok(()) => sent += 1,
+                Err(_) if sent as usize >= limits::MESH_MESSAGES_MAX + CHANNEL_BATCHES * limits::MESH_BATCH_MAX => {
+                    return sent;
+                }
+                Err(_) => task::yield_now().await,
+            }
+        }
+    }
+
+    #[test]
+    fn a_core_that_ends_is_noticed_by_who_waits_for_room() {
+        on_cores::<u32, _>(2, |core, ends| async move {
+            let (outbox, inbox) = ends.connect().await;
+            if core.0 == 1 {
+                crate::runtime::stop_flag().raised().await;
+                drop(inbox);
+                return;
+            }
+            let sent = fill(&outbox, CoreIndex(1)).await;
+            crate::runtime::request_stop();
+            // Both the outbox and the task behind it hear of it.
+            let noticed = async {
+                while outbox.send(CoreIndex(1), sent).await.is_ok() {}
+                task::all_ended("mesh sender").await;
+            };
+            let patience = Duration::from_secs(60);
+            assert_eq!(clock::timeout(patience, noticed).await, Some(()), "nobody noticed");
         });
     }
 

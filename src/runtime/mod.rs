@@ -9,6 +9,7 @@
 //! | the IOPOLL probe is fooled by an empty file, and its answer is kept | [`disk`] warms each device up with a full file before the first open |
 //! | reads at the end of a file return bytes beyond it | [`disk::File::read`] reads aligned blocks and cuts by its own length |
 //! | a waker is counted once per poll, in 16 bits | one task per channel end and per listener, nothing else polled in it ([`mesh`], [`net`]) |
+//! | who waits for room in a channel whose receiver ends is woken for ever and told nothing | the sending task asks by itself ([`mesh`]) |
 //! | cancelling a pending task leaks it | tasks are detached and told to stop ([`task::StopFlag`]), never cancelled |
 //! | a panic ends the executor, or the helper thread | [`task::spawn`] and [`task::on_helper`] catch it |
 //! | a slice of 100 ms for a busy queue | preempt timer of 500 µs |
