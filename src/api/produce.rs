@@ -30,7 +30,7 @@ use crate::runtime::clock;
 use crate::runtime::task;
 use crate::shard::Core;
 use crate::shard::messages::{self, Call, ForwardedProduce};
-use crate::shard::partitions::{self, AppendError, Appended};
+use crate::shard::partitions::{self, AppendError, AppendRules, Appended};
 use crate::wire::produce::{ProduceRequest, ProduceResponse, ProducedPartition, ProducedTopic};
 use crate::wire::{CurrentLeader, NodeEndpoint};
 
@@ -88,7 +88,8 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
         Some(_) => Code::InvalidTxnState,
         None => Code::TransactionalIdAuthorizationFailed,
     };
-    let now = clock::unix_ms();
+    let how =
+        AppendRules { zstd_allowed: version >= 7, acks: acks.unwrap_or(Some(Acks::Leader)), now: clock::unix_ms() };
     let mut topics = Vec::new();
     let mut elsewhere = Vec::new();
     for topic in request.topics() {
@@ -109,7 +110,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
                     let batch = records.unwrap_or_default();
                     let ordered = match BatchView::first(&batch).is_ok_and(|batch| batch.is_transactional()) {
                         true => Err(not_begun.into()),
-                        false => order(core, context, topic, index, batch, now, &mut elsewhere).await,
+                        false => order(core, context, topic, index, batch, how, &mut elsewhere).await,
                     };
                     (topic.id, ordered.unwrap_or_else(Ordered::Refused))
                 }
@@ -120,11 +121,11 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
         topics.push((named, parts));
     }
     drop(request);
-    let acks = acks.unwrap_or(Some(Acks::Leader));
+    let acks = how.acks;
     // One message per core; sent here and now, so that it has its place in the order.
     let mut answers = Vec::new();
     for (owner, batches) in scatter::by_core(elsewhere) {
-        let call = Call::Produce(ForwardedProduce { acks, zstd_allowed: version >= 7, now, batches });
+        let call = Call::Produce(ForwardedProduce { how, batches });
         answers.push((owner, core.router().call(owner, call).await.ok()));
     }
     let reply = {
@@ -147,14 +148,14 @@ async fn order(
     topic: &Topic,
     index: i32,
     batch: Bytes,
-    now: crate::base::UnixMs,
+    how: AppendRules,
     elsewhere: &mut Vec<(CoreIndex, (Uuid, i32, Bytes))>,
 ) -> Result<Ordered, Refused> {
     if is_internal(&topic.name) && context.client_id() != ADMIN_CLIENT {
         return Err(Code::InvalidTopicException.into());
     }
     match target::find(core, topic.id, index) {
-        Target::Here(partition) => partitions::append_to(&partition, &batch, context.version >= 7, now)
+        Target::Here(partition) => partitions::append_to(&partition, &batch, how)
             .await
             .map(Ordered::Here)
             .map_err(|error| Refused { code: errors::append(&error), error: Some(error) }),

@@ -5,7 +5,8 @@
 //! one. One write is under way per log. The **flusher** flushes what was written:
 //! one flush is under way per log, it covers the writes that had completed when it
 //! began, and everything that arrives meanwhile shares the next (group commit).
-//! Writing goes on during a flush.
+//! Writing goes on during a flush. A flush that nobody waits for begins a little later,
+//! and serves more.
 //!
 //! A roll only puts a new segment behind the last; the writer creates its file when
 //! it gets there, after a flush of the one before, so that no byte of a segment is on
@@ -43,6 +44,11 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// How often a full drive is tried again: soon enough that producers hardly notice
 /// when space is back, seldom enough to cost nothing.
 const FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// How long a flush may take to begin that `flush.messages` asks for and nobody waits
+/// for: no acks=all, no consumer at the end. Producers with acks=1 are told before it
+/// anyway; one flush then serves what they write in this time.
+pub(super) const FLUSH_LATER: Duration = Duration::from_millis(50);
 
 /// The smallest buffer that is asked for: a few small batches behind a partial block.
 const BUFFER_BYTES_MIN: usize = 2 * BLOCK_BYTES;
@@ -392,7 +398,7 @@ impl Inner {
                 state.flush_to = written;
                 written
             };
-            self.wake_flusher();
+            self.wake_flusher(true);
             self.wait_durable(written).await.map_err(Trouble::of_log)?;
         }
         let dir = self.dir();
@@ -477,27 +483,35 @@ impl Inner {
         }
     }
 
-    /// Has the flusher work if `flush.messages` says so, or `now` does.
+    /// Has the flusher work if `flush.messages` says so, or `now` does: at once if
+    /// somebody waits for it, else within [`FLUSH_LATER`].
     pub(super) fn note_flush_due(self: &Rc<Self>, now: bool) {
         let due = {
             let mut state = self.state.borrow_mut();
             let (written, durable) = (state.progress.written().offset, state.progress.durable().offset);
             let closing = matches!(state.condition, Condition::Closing);
-            let due = written > durable && (now || closing || written.0 - durable.0 >= state.config.flush_messages);
+            let asked_for = written.0 - durable.0 >= state.config.flush_messages;
+            let wanted = state.flush_wanted > durable;
+            let due = written > durable && (now || closing || asked_for && wanted);
             if due {
                 state.flush_to = written;
+            } else if written > durable && asked_for {
+                // The flusher is told only once: it looks again when its time is up.
+                if std::mem::replace(&mut state.flush_later, true) {
+                    return;
+                }
+            } else {
+                return;
             }
             due
         };
-        if due {
-            self.wake_flusher();
-        }
+        self.wake_flusher(due);
     }
 
-    fn wake_flusher(self: &Rc<Self>) {
+    fn wake_flusher(self: &Rc<Self>, at_once: bool) {
         let start = {
             let mut state = self.state.borrow_mut();
-            if state.flush_to <= state.progress.durable().offset {
+            if at_once && state.flush_to <= state.progress.durable().offset {
                 return;
             }
             !std::mem::replace(&mut state.tasks.flusher, true)
@@ -512,23 +526,30 @@ impl Inner {
     /// The flusher.
     async fn flush_all(self: Rc<Self>) {
         loop {
-            let due = {
-                let state = self.state.borrow();
+            let (due, later) = {
+                let mut state = self.state.borrow_mut();
                 if matches!(state.condition, Condition::Ended(_)) {
                     break;
                 }
                 if state.flush_to > state.progress.durable().offset {
                     let (segment, file) = state.current.clone().expect("what was written has a file");
+                    state.flush_later = false;
                     // Everything that is written by now, not only what was asked for.
-                    Some((segment, file, state.progress.written()))
+                    (Some((segment, file, state.progress.written())), false)
                 } else if state.tasks.retire {
                     break;
                 } else {
-                    None
+                    (None, state.flush_later)
                 }
             };
             let Some((segment, file, reached)) = due else {
-                self.flush.wait().await;
+                if !later {
+                    self.flush.wait().await;
+                } else if clock::timeout(FLUSH_LATER, self.flush.wait()).await.is_none() {
+                    let mut state = self.state.borrow_mut();
+                    state.flush_later = false;
+                    state.flush_to = state.progress.written().offset;
+                }
                 continue;
             };
             if let Err(error) = file.flush().await {
@@ -635,7 +656,8 @@ impl Inner {
     pub(super) fn retire_if_quiet(&self) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let idle = state.first_buffer().is_none() && state.flush_to <= state.progress.durable().offset;
+        let flushed = state.flush_to <= state.progress.durable().offset && !state.flush_later;
+        let idle = state.first_buffer().is_none() && flushed;
         if !idle || !std::mem::replace(&mut state.tasks.quiet, true) {
             return;
         }

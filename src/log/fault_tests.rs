@@ -1,5 +1,7 @@
 //! What the log does when its disk fails, stalls or is full, and in which order it writes and flushes.
 
+use std::time::Duration;
+
 use super::*;
 use crate::base::LeaderEpoch;
 use crate::base::limits::BLOCK_BYTES;
@@ -144,6 +146,33 @@ fn appends_share_writes_and_flushes_and_a_flush_follows_its_write() {
 }
 
 #[test]
+fn a_flush_that_nobody_waits_for_serves_many_writes() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        loop {
+            let flushes = disk.count(Verb::Flush, of_log);
+            let began = clock::now();
+            for _ in 0..20 {
+                let end = append(&log, 10);
+                log.wait(end, Stage::Written).await.unwrap();
+            }
+            let flushes = disk.count(Verb::Flush, of_log) - flushes;
+            // A thread that was held up looks again.
+            if clock::now() - began < super::appender::FLUSH_LATER {
+                assert_eq!(flushes, 0);
+                break;
+            }
+        }
+        // It comes, without being asked for.
+        while log.durable_offset() < log.end_offset() {
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+        log.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
 fn small_appends_rewrite_the_block_they_end_in() {
     run_one(async {
         let disk = disk().await;
@@ -181,7 +210,7 @@ fn without_flushes_an_acknowledgement_waits_for_the_write_only() {
         assert_eq!(disk.count(Verb::Flush, of_log), base + 1);
         let end = append(&log, 10);
         log.wait(end, Stage::Written).await.unwrap();
-        log.upkeep(now().plus(std::time::Duration::from_millis(900)));
+        log.upkeep(now().plus(Duration::from_millis(900)));
         settle().await;
         assert!(log.durable_offset() < end);
         log.upkeep(now().plus(std::time::Duration::from_millis(1100)));

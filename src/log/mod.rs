@@ -151,6 +151,10 @@ struct State {
     dir_exists: bool,
     /// Flushes are due up to here.
     flush_to: Offset,
+    /// Somebody waits for a flush up to here.
+    flush_wanted: Offset,
+    /// `flush.messages` asks for a flush that nobody waits for.
+    flush_later: bool,
     /// When the last flush completed or the first unflushed write came in, for `flush.ms`.
     unflushed_since: Option<UnixMs>,
     /// Snapshots to be written when the segment before their offset is sealed.
@@ -240,6 +244,20 @@ impl Log {
         self.0.note_flush_due(false);
     }
 
+    /// Says that somebody waits for everything below `offset` to be durable, if
+    /// `flush.messages` makes it so: flushes that nobody waits for take their time.
+    pub fn want_durable(&self, offset: Offset) {
+        let news = {
+            let mut state = self.0.state.borrow_mut();
+            let news = offset > state.flush_wanted;
+            state.flush_wanted = state.flush_wanted.max(offset);
+            news
+        };
+        if news {
+            self.0.note_flush_due(false);
+        }
+    }
+
     /// Waits until everything below `offset` has gone through `stage`.
     ///
     /// # Errors
@@ -261,6 +279,9 @@ impl Log {
                 Stage::Durable => state.durable_waiters.add(offset),
             }
         };
+        if stage == Stage::Durable {
+            self.want_durable(offset);
+        }
         waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&self.0.name))))
     }
 

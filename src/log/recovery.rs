@@ -241,6 +241,8 @@ impl Opening<'_> {
             current: None,
             dir_exists,
             flush_to: end,
+            flush_wanted: end,
+            flush_later: false,
             unflushed_since: None,
             snapshots: VecDeque::new(),
             dirty: self.opened.recovered,

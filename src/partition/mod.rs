@@ -442,6 +442,13 @@ impl Partition {
         Ok(self.log.wait(last.plus(1), stage).await?)
     }
 
+    /// Says that somebody waits for what is in the log now to be committed.
+    pub fn want_committed(&self) {
+        if self.committed_stage() == Stage::Durable {
+            self.log.want_durable(self.log.end_offset());
+        }
+    }
+
     /// What the high watermark follows.
     fn committed_stage(&self) -> Stage {
         if self.log.config().flushes_each_append() { Stage::Durable } else { Stage::Written }
@@ -460,6 +467,10 @@ impl Partition {
         isolation: Isolation,
     ) -> Result<(Bounds, ReadPlan), FetchError> {
         let bounds = self.bounds();
+        if from >= bounds.high_watermark && bounds.log_end > bounds.high_watermark {
+            // A reader at the end waits for what is there and not committed yet.
+            self.want_committed();
+        }
         let plan = self.log.read_plan(from, bounds.visible(isolation), bytes_max, at_least_one)?;
         Ok((bounds, plan))
     }
@@ -476,6 +487,7 @@ impl Partition {
         if self.ended().is_some() {
             waiter.wake();
         }
+        self.want_committed();
         self.watchers.borrow_mut().add(Rc::downgrade(self), waiter, from, isolation)
     }
 
@@ -584,6 +596,9 @@ impl Partition {
 
     /// Moves the high watermark to what is committed, and tells who waits for it.
     fn advance(&self) {
+        if !self.watchers.borrow().is_empty() {
+            self.want_committed();
+        }
         let committed = self.log.reached(self.committed_stage());
         let before = self.high_watermark.get();
         if committed.offset <= before {

@@ -1,7 +1,10 @@
 //! ListOffsets and OffsetForLeaderEpoch.
 
+use std::time::Duration;
+
 use crate::base::{LeaderEpoch, Offset};
 use crate::log::LogError;
+use crate::runtime::clock;
 
 use super::{Isolation, Partition};
 
@@ -29,6 +32,9 @@ pub struct FoundOffset {
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
+/// See [`Partition::list_offset`].
+const LATEST_WAIT_MAX: Duration = Duration::from_secs(1);
+
 impl Partition {
     /// Looks an offset up (`UnifiedLog.fetchOffsetByTimestamp`). `None`: there is no such record.
     ///
@@ -37,6 +43,13 @@ impl Partition {
     pub async fn list_offset(&self, spec: OffsetSpec, isolation: Isolation) -> Result<Option<FoundOffset>, LogError> {
         if let Some(error) = self.ended() {
             return Err(error);
+        }
+        if spec != OffsetSpec::Earliest && self.log.end_offset() > self.bounds().high_watermark {
+            // Who has just been told of an acks=1 record expects to find it: what is
+            // written becomes visible first. A log in trouble, and a drive that stands
+            // still, answer with what is visible.
+            let written = self.log.written_offset();
+            let _ = clock::timeout(LATEST_WAIT_MAX, self.log.wait(written, self.committed_stage())).await;
         }
         let bounds = self.bounds();
         let visible = bounds.visible(isolation);

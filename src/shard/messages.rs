@@ -10,13 +10,13 @@ use bytes::Bytes;
 
 use super::controller::Outcome;
 use super::coordinators::ListedGroup;
-use super::partitions::{AppendError, Position, ReadError};
+use super::partitions::{AppendError, AppendRules, Position, ReadError};
 use super::reads::Limits;
-use crate::base::{LeaderEpoch, Offset, UnixMs, Uuid};
+use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::coordinator::group::GroupError;
 use crate::metadata::Intention;
 use crate::metadata::records::MetadataRecord;
-use crate::partition::{Acks, Bounds, FoundOffset, Isolation, OffsetSpec, Produced};
+use crate::partition::{Bounds, FoundOffset, Isolation, OffsetSpec, Produced};
 
 /// A message from one core to another.
 pub enum Message {
@@ -79,10 +79,7 @@ pub enum Answer {
 
 /// Batches for partitions of one other core.
 pub struct ForwardedProduce {
-    /// `None`: acks=0.
-    pub acks: Option<Acks>,
-    pub zstd_allowed: bool,
-    pub now: UnixMs,
+    pub how: AppendRules,
     pub batches: Vec<(Uuid, i32, Bytes)>,
 }
 

@@ -154,6 +154,15 @@ impl From<ProduceError> for AppendError {
     }
 }
 
+/// What the request says of all its batches.
+#[derive(Clone, Copy, Debug)]
+pub struct AppendRules {
+    pub zstd_allowed: bool,
+    /// `None`: acks=0.
+    pub acks: Option<Acks>,
+    pub now: UnixMs,
+}
+
 /// Records that have their place in a log.
 pub struct Appended {
     partition: Rc<Partition>,
@@ -174,19 +183,21 @@ impl Appended {
 /// Validates a batch and appends it to a partition. Waits only while more bytes stand
 /// before the drive than may, of this partition or of all of the core: the producer
 /// sees latency then, not an error.
-pub async fn append_to(
-    partition: &Rc<Partition>,
-    batch: &[u8],
-    zstd_allowed: bool,
-    now: UnixMs,
-) -> Result<Appended, AppendError> {
+pub async fn append_to(partition: &Rc<Partition>, batch: &[u8], how: AppendRules) -> Result<Appended, AppendError> {
+    let AppendRules { zstd_allowed, acks, now } = how;
     let valid = record::validate(batch, &rules::of(&partition.log().config()), now, zstd_allowed)?;
     loop {
         let room = partition.log().room(valid.bytes().len()).await.map_err(ProduceError::from)?;
         let produced = partition.produce(&valid);
         drop(room);
         match produced {
-            Ok(produced) => return Ok(Appended { partition: Rc::clone(partition), produced }),
+            Ok(produced) => {
+                if acks == Some(Acks::All) {
+                    // Now, not when its turn to be waited for comes: several share their time.
+                    partition.want_committed();
+                }
+                return Ok(Appended { partition: Rc::clone(partition), produced });
+            }
             Err(ProduceError::Behind(_)) => {
                 let end = partition.log().end_offset();
                 partition.log().wait(end, Stage::Written).await.map_err(ProduceError::from)?;
@@ -202,14 +213,13 @@ pub async fn append(
     topic_id: Uuid,
     partition: i32,
     batch: &[u8],
-    zstd_allowed: bool,
-    now: UnixMs,
+    how: AppendRules,
 ) -> Result<Appended, AppendError> {
     let partition = here(core, topic_id, partition).map_err(|n| match n {
         NotHere::Elsewhere => AppendError::NotHere,
         NotHere::Failed(reason) => AppendError::Failed(reason),
     })?;
-    append_to(&partition, batch, zstd_allowed, now).await
+    append_to(&partition, batch, how).await
 }
 
 pub(super) enum NotHere {

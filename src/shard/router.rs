@@ -112,8 +112,7 @@ async fn forwarded_produces(core: Rc<Core>) {
         };
         let mut appended = Vec::with_capacity(produce.batches.len());
         for (topic_id, partition, batch) in &produce.batches {
-            appended
-                .push(partitions::append(&core, *topic_id, *partition, batch, produce.zstd_allowed, produce.now).await);
+            appended.push(partitions::append(&core, *topic_id, *partition, batch, produce.how).await);
             task::yield_if_needed().await;
         }
         let core = Rc::clone(&core);
@@ -121,7 +120,7 @@ async fn forwarded_produces(core: Rc<Core>) {
             let mut results = Vec::with_capacity(appended.len());
             for result in appended {
                 results.push(match result {
-                    Ok(appended) => appended.acknowledged(produce.acks).await,
+                    Ok(appended) => appended.acknowledged(produce.how.acks).await,
                     Err(error) => Err(error),
                 });
             }
