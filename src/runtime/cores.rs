@@ -368,8 +368,9 @@ where
 /// task queues (the thread was descheduled just there), no queue is run, and the
 /// core parks as if there were nothing to do, until the next event from outside
 /// (fixed in the fork as glommio/glommio#53, in no release). This bounds such a
-/// sleep: to [`BEAT_BUSY`] while the core has work, to [`BEAT_IDLE`] when the first
-/// event after a quiet time is hit.
+/// sleep, by about the time between two events of the core's work: the pause becomes a
+/// quarter after a look that found work, down to [`BEAT_BUSY`], and twice as long
+/// after one that found none, up to [`BEAT_IDLE`].
 ///
 /// The beat itself can be hit; several timers are therefore armed at once. They lie
 /// ever further apart: a thread that has lost its CPU for a while finds all those
@@ -390,12 +391,12 @@ async fn heartbeat(ended: StopFlag) {
         .await;
         // Tasks run since the last look; this one is among them.
         let busy = glommio::executor().executor_stats().tasks_executed() > 1;
-        pause = if busy { BEAT_BUSY } else { (pause * 2).min(BEAT_IDLE) };
+        pause = if busy { pause / 4 } else { pause * 2 }.clamp(BEAT_BUSY, BEAT_IDLE);
     }
 }
 
 const BEAT_BUSY: Duration = Duration::from_millis(1);
-const BEAT_IDLE: Duration = Duration::from_millis(50);
+const BEAT_IDLE: Duration = Duration::from_millis(250);
 
 /// Slice of a busy queue before I/O is looked at again. Shorter means less delay for
 /// sockets beside busy tasks, and more re-arming.
