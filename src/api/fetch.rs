@@ -266,6 +266,7 @@ impl Fetch<'_> {
                 round.got[place] = match result {
                     Ok(found) => {
                         came += found.records.len();
+                        round.starved |= found.starved;
                         Got::Records { bounds: found.bounds, diverging: found.diverging, records: found.records.into() }
                     }
                     Err(error) => Got::Refused(errors::read(error)),

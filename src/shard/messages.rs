@@ -108,6 +108,8 @@ pub struct ForwardedRecords {
     pub bounds: Bounds,
     pub diverging: Option<(LeaderEpoch, Offset)>,
     pub records: Bytes,
+    /// As in [`Found`](super::reads::Found).
+    pub starved: bool,
 }
 
 /// A question for an offset.
