@@ -5,15 +5,19 @@
 //! request is built once, by the kafka-protocol crate, and sent again and again.
 //! Everything it prints says what an acknowledgement meant.
 //!
-//! `produce`, `consume` and `end-to-end` measure; `start` times a broker's start.
+//! `produce`, `consume` and `end-to-end` measure a broker; `start` times its start;
+//! `disk` and `net` measure what the machine could do without one.
 
 mod answers;
 mod batches;
 mod cluster;
 mod consume;
+mod disk;
 mod end_to_end;
 mod failure;
+mod host;
 mod latency;
+mod net;
 mod pace;
 mod process;
 mod produce;
@@ -59,6 +63,10 @@ enum What {
     EndToEnd(EndToEndOptions),
     /// Run a command and time how long the broker it starts takes to answer
     Start(StartOptions),
+    /// Measure the drive under a directory: direct writes and reads, and what a small write costs
+    Disk(DiskOptions),
+    /// Measure TCP over loopback: bytes a second, and the time of a request and its answer
+    Net(NetOptions),
 }
 
 #[derive(Args)]
@@ -71,6 +79,10 @@ struct Target {
     /// Broker's process on this machine: adds its CPU seconds and memory to the result
     #[arg(long, value_name = "PID")]
     broker_pid: Option<u32>,
+    /// Broker's data directory on this machine: the result says what a flush costs there (by writing a
+    /// file of 1 MiB to it before the run). Without it, file system and drive are found by --broker-pid
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Connections to each broker, each with a thread of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
@@ -216,6 +228,50 @@ struct StartOptions {
     command: Vec<String>,
 }
 
+#[derive(Args)]
+struct DiskOptions {
+    /// Where to measure; a file is written there and removed
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Seconds of each of the nine measurements, at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    seconds: f64,
+    /// Size of the file
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    file_mib: u64,
+    /// Writes (or reads) of 1 MiB under way at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    depth: usize,
+    /// Write the result as JSON; - is standard output, instead of the lines
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct NetOptions {
+    /// Seconds of each of the three measurements
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    seconds: f64,
+    /// Bytes of each write of the one-way measurement
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10)]
+    write_bytes: usize,
+    /// Bytes of each request; the answer is as long
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    request_bytes: usize,
+    /// Requests per second of the open loop
+    #[arg(long, value_name = "N", default_value_t = 1000.0, value_parser = positive)]
+    rate: f64,
+    /// CPU for the end that answers. Default: where the kernel puts it
+    #[arg(long, value_name = "CPU")]
+    server_cpu: Option<usize>,
+    /// CPU for the end that asks
+    #[arg(long, value_name = "CPU")]
+    client_cpu: Option<usize>,
+    /// Write the result as JSON; - is standard output, instead of the lines
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Rate {
     Max,
@@ -271,6 +327,8 @@ fn main() -> ExitCode {
         What::Consume(options) => consume(&options),
         What::EndToEnd(options) => end_to_end(&options),
         What::Start(options) => start(&options),
+        What::Disk(options) => disk(&options),
+        What::Net(options) => net(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -284,6 +342,7 @@ fn main() -> ExitCode {
 fn produce(options: &ProduceOptions) -> Outcome<()> {
     let (target, sending) = (&options.target, &options.sending);
     sending.check(0)?;
+    let surroundings = Surroundings::of(target)?;
     let topic = prepare(target, &options.creation)?;
     let ack_means = sending.ack_means(target);
     let lanes = lanes(&topic, target, sending, None)?;
@@ -328,7 +387,7 @@ fn produce(options: &ProduceOptions) -> Outcome<()> {
         measured.broker_line(),
         sending.ack_line(ack_means)
     );
-    let mut result = header("produce", target, &topic);
+    let mut result = header("produce", target, &topic, &surroundings);
     add(&mut result, sending.json(ack_means));
     add(&mut result, measured.json());
     result["rate"] = match options.rate {
@@ -340,11 +399,12 @@ fn produce(options: &ProduceOptions) -> Outcome<()> {
     result["ack_from_actual"] = actual.json();
     result["requests_unsent"] = json!(unsent);
     result["records_total"] = json!(sent.iter().map(|lane| lane.records_total).sum::<u64>());
-    report(target, &line, &result, &intended)
+    report(target, &surroundings, &line, &result, &intended)
 }
 
 fn consume(options: &ConsumeOptions) -> Outcome<()> {
     let target = &options.target;
+    let surroundings = Surroundings::of(target)?;
     let topic = cluster::topic(&target.bootstrap, &target.topic, None)?;
     let begins = cluster::offsets(&topic, -2)?;
     let ends = cluster::offsets(&topic, -1)?;
@@ -392,7 +452,7 @@ fn consume(options: &ConsumeOptions) -> Outcome<()> {
         fetches.line(),
         measured.broker_line()
     );
-    let mut result = header("consume", target, &topic);
+    let mut result = header("consume", target, &topic, &surroundings);
     add(&mut result, measured.json());
     add(&mut result, options.fetching.json());
     result["in_flight"] = json!(options.in_flight);
@@ -400,7 +460,7 @@ fn consume(options: &ConsumeOptions) -> Outcome<()> {
     result["records_expected"] = if repeat { Value::Null } else { json!(expected) };
     result["wall_seconds"] = json!(begun.elapsed().as_secs_f64());
     result["fetch"] = fetches.json();
-    report(target, &line, &result, &fetches)
+    report(target, &surroundings, &line, &result, &fetches)
 }
 
 enum Part {
@@ -411,6 +471,7 @@ enum Part {
 fn end_to_end(options: &EndToEndOptions) -> Outcome<()> {
     let (target, sending) = (&options.target, &options.sending);
     sending.check(batches::STAMP_BYTES)?;
+    let surroundings = Surroundings::of(target)?;
     let topic = prepare(target, &options.creation)?;
     let ack_means = sending.ack_means(target);
     let ends = cluster::offsets(&topic, -1)?;
@@ -484,7 +545,7 @@ fn end_to_end(options: &EndToEndOptions) -> Outcome<()> {
         measured.broker_line(),
         sending.ack_line(ack_means)
     );
-    let mut result = header("end-to-end", target, &topic);
+    let mut result = header("end-to-end", target, &topic, &surroundings);
     add(&mut result, sending.json(ack_means));
     add(&mut result, options.fetching.json());
     add(&mut result, measured.json());
@@ -497,7 +558,7 @@ fn end_to_end(options: &EndToEndOptions) -> Outcome<()> {
     result["requests_unsent"] = json!(unsent);
     result["records_sent"] = json!(sent);
     result["records_received"] = json!(received);
-    report(target, &line, &result, &intended)?;
+    report(target, &surroundings, &line, &result, &intended)?;
     if received != sent { Err(failure!("records were lost or doubled")) } else { Ok(()) }
 }
 
@@ -517,9 +578,47 @@ fn start(options: &StartOptions) -> Outcome<()> {
         "pid": started.pid,
         "first_answer_ms": ms(started.versions),
         "metadata_ms": ms(started.metadata),
-        "host": process::host_facts(),
+        "host": host::facts(),
     });
     print(options.json.as_deref(), &line, &result)
+}
+
+fn disk(options: &DiskOptions) -> Outcome<()> {
+    let probe =
+        disk::Probe { duration: seconds(options.seconds), file_bytes: options.file_mib << 20, depth: options.depth };
+    let (lines, measured) = disk::measure(&options.dir, probe)?;
+    let drive = host::drive_facts(&options.dir)?;
+    let mut result = json!({
+        "kind": "disk",
+        "version": env!("CARGO_PKG_VERSION"),
+        "file_mib": options.file_mib,
+        "depth": options.depth,
+        "seconds": options.seconds,
+        "host": host::facts(),
+        "drive": drive,
+    });
+    add(&mut result, measured);
+    print(options.json.as_deref(), &lines.join("\n"), &result)
+}
+
+fn net(options: &NetOptions) -> Outcome<()> {
+    let probe = net::Probe {
+        duration: seconds(options.seconds),
+        write_bytes: options.write_bytes,
+        request_bytes: options.request_bytes,
+        rate: options.rate,
+        server_cpu: options.server_cpu,
+        client_cpu: options.client_cpu,
+    };
+    let (lines, measured) = net::measure(probe)?;
+    let mut result = json!({
+        "kind": "net",
+        "version": env!("CARGO_PKG_VERSION"),
+        "seconds": options.seconds,
+        "host": host::facts(),
+    });
+    add(&mut result, measured);
+    print(options.json.as_deref(), &lines.join("\n"), &result)
 }
 
 impl Sending {
@@ -677,7 +776,24 @@ fn described(topic: &Topic, target: &Target, sending: &Sending, rate: Rate) -> S
     )
 }
 
-fn header(kind: &str, target: &Target, topic: &Topic) -> Value {
+/// Machine and drive that a result was got on, known before its run.
+struct Surroundings {
+    host: Value,
+    drive: Value,
+}
+
+impl Surroundings {
+    fn of(target: &Target) -> Outcome<Surroundings> {
+        let found = || target.broker_pid.and_then(host::data_dir_of);
+        let drive = match &target.data_dir {
+            Some(folder) => host::probed_drive_facts(folder)?,
+            None => found().and_then(|folder| host::drive_facts(&folder).ok()).unwrap_or_default(),
+        };
+        Ok(Surroundings { host: host::facts(), drive })
+    }
+}
+
+fn header(kind: &str, target: &Target, topic: &Topic, surroundings: &Surroundings) -> Value {
     json!({
         "kind": kind,
         "label": target.label,
@@ -689,7 +805,8 @@ fn header(kind: &str, target: &Target, topic: &Topic) -> Value {
         "brokers": topic.leaders.len(),
         "threads": target.threads,
         "warm_up_seconds": target.warm_up,
-        "host": process::host_facts(),
+        "host": surroundings.host,
+        "drive": surroundings.drive,
     })
 }
 
@@ -699,11 +816,12 @@ fn add(result: &mut Value, more: Value) {
     }
 }
 
-fn report(target: &Target, line: &str, result: &Value, curve: &Latencies) -> Outcome<()> {
+fn report(target: &Target, surroundings: &Surroundings, line: &str, result: &Value, curve: &Latencies) -> Outcome<()> {
     if let Some(file) = &target.histogram {
         std::fs::write(file, curve.percentile_file()).doing(|| format!("write {}", file.display()))?;
     }
-    print(target.json.as_deref(), line, result)
+    let line = format!("{line}\non {}", host::line(&surroundings.host, &surroundings.drive));
+    print(target.json.as_deref(), &line, result)
 }
 
 fn print(json: Option<&std::path::Path>, line: &str, result: &Value) -> Outcome<()> {

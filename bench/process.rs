@@ -1,11 +1,9 @@
 //! What a broker's process has used, read from `/proc`: CPU seconds and resident
-//! memory. Also the facts about the host that belong on a result.
+//! memory.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
-
-use serde_json::{Value, json};
 
 use crate::failure;
 use crate::failure::{Doing, Outcome};
@@ -109,20 +107,6 @@ fn on_cpu_ns(schedstat: &str) -> Option<u64> {
 fn status_kib(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// Facts of the machine under the client: kernel, processor, CPUs allowed.
-pub fn host_facts() -> Value {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
-    json!({
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
-        "processor": field(&read("/proc/cpuinfo"), "model name"),
-        "client_cpus": field(&read("/proc/self/status"), "Cpus_allowed_list"),
-    })
 }
 
 #[cfg(test)]

@@ -44,7 +44,9 @@ fn what_was_produced_is_consumed() {
         assert_eq!((&result["acks"], &result["partitions"]), (&Value::from(acks), &Value::from(6)));
         let requests = result["ack_from_actual"]["count"].as_u64().unwrap();
         assert_eq!(requests > 0, acks != "0", "{result:#}");
+        assert!(!result["host"]["kernel"].as_str().unwrap().is_empty(), "{result:#}");
         if broker.process().is_some() {
+            assert!(!result["drive"]["file_system"].as_str().unwrap().is_empty(), "{result:#}");
             assert!(result["broker"]["resident_mb"].as_f64().unwrap() > 1.0, "{result:#}");
         }
         expected += records;
@@ -73,6 +75,21 @@ fn records_arrive_end_to_end_and_the_acknowledgement_is_named() {
         let acknowledged = result["ack_from_intended"]["p50_us"].as_f64().unwrap();
         assert!(acknowledged > 1.0, "{result:#}");
     }
+}
+
+#[test]
+fn the_limits_of_the_machine_are_measured() {
+    let folder = harness::folder();
+    let limits = |arguments: &[&str]| -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelog-bench"));
+        let text = run(command.args(arguments).args(["--seconds", "0.05", "--json", "-"]), wait::seconds(60));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    };
+    let disk = limits(&["disk", "--file-mib", "8", "--dir", folder.path().to_str().unwrap()]);
+    assert!(disk["write_fresh"]["mb_per_second"].as_f64().unwrap() > 0.0, "{disk:#}");
+    assert!(disk["sync_again"]["count"].as_u64().unwrap() > 0 && disk["drive"].is_object(), "{disk:#}");
+    let net = limits(&["net"]);
+    assert!(net["mb_per_second"].as_f64().unwrap() > 0.0 && net["host"].is_object(), "{net:#}");
 }
 
 #[test]
