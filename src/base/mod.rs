@@ -14,4 +14,4 @@ pub mod wait;
 
 pub use ids::{BrokerId, CoreIndex, LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 pub use rope::{Piece, Rope};
-pub use time::UnixMs;
+pub use time::{Moment, UnixMs};

@@ -21,3 +21,15 @@ impl UnixMs {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
 }
+
+/// A point of the machine's monotonic clock, in nanoseconds. All cores share the clock,
+/// so moments of two cores can be compared. Zero is before everything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The time since `earlier`; zero when it lies ahead.
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}

@@ -97,6 +97,8 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
     });
     let mut plan = CorePlan::new(cpus, facts.memlock_bytes);
     plan.data_dirs = vec![data_dir.clone()];
+    // -1, "none", becomes `None`.
+    plan.stall = u64::try_from(process.setup.config.core_stall_threshold_ms).ok().map(Duration::from_millis);
     let here = Arc::clone(&process);
     runtime::run_cores(plan, move |index| core_main(Arc::clone(&here), index))?;
     if !process.unclean.load(Ordering::Relaxed) {

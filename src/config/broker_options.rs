@@ -256,6 +256,8 @@ options! {
             "Memory in which a core keeps its partitions' latest batches, to serve consumers that keep up without touching the drive.";
         read_memory_bytes_per_core: i64 = "read.memory.bytes.per.core" { default: Some("134217728"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(1_048_576) }
             "Memory for what a core has read from the drive and not sent. When it is used up, further reads wait. At least `fetch.max.bytes`, so that the largest answer can be built.";
+        core_stall_threshold_ms: i32 = "core.stall.threshold.ms" { default: Some("10"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(-1) }
+            "A task that holds up its core for longer is counted and logged with its name; -1: none is. Measured to a tick of the kernel (1 to 10 ms).";
     }
     also {
         /// What was said and where, by name: the rest holds its default.

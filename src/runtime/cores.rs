@@ -24,6 +24,7 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, T
 
 use super::process::{Process, RuntimeError, wait_readable};
 use super::task::{Events, Queue, StopFlag, panic_message};
+use super::watch::{Lookout, Stall, Tag, Watch};
 use super::{disk, signal};
 use crate::base::wait::Signal;
 use crate::base::{CoreIndex, limits};
@@ -45,6 +46,9 @@ pub struct CorePlan {
     pub io_memory_bytes: usize,
     /// After a failure, how long cores may take to stop before the process exits.
     pub grace: Duration,
+    /// A task that holds a core for longer is counted and logged ([`super::task::stalls`]);
+    /// `None`: none is.
+    pub stall: Option<Duration>,
 }
 
 impl CorePlan {
@@ -54,7 +58,8 @@ impl CorePlan {
     pub fn new(cpus: Vec<usize>, memlock_bytes: Option<u64>) -> CorePlan {
         let io_memory_bytes = io_memory_bytes(cpus.len(), memlock_bytes);
         let preempt = Duration::from_micros(PREEMPT_US);
-        CorePlan { cpus, data_dirs: Vec::new(), preempt, spin: None, io_memory_bytes, grace: Duration::from_secs(5) }
+        let (grace, stall) = (Duration::from_secs(5), Some(STALL));
+        CorePlan { cpus, data_dirs: Vec::new(), preempt, spin: None, io_memory_bytes, grace, stall }
     }
 }
 
@@ -71,6 +76,10 @@ fn io_memory_bytes(cores: usize, memlock_bytes: Option<u64>) -> usize {
     let fair = (PROCESS_BYTES / cores).min(allowed / 3 / cores).min(CORE_BYTES_MAX);
     fair.max(CORE_BYTES_MIN) & !(limits::BLOCK_BYTES - 1)
 }
+
+/// The usual bound on one turn of a task: forty times what a slice of work may take
+/// ([`limits::SLICE_US_MAX`]), and about as long as clients of a fast drive wait for an answer.
+const STALL: Duration = Duration::from_millis(10);
 
 /// The CPUs this thread may run on (`sched_getaffinity`), in ascending order.
 pub fn allowed_cpus() -> Vec<usize> {
@@ -101,6 +110,7 @@ pub(super) struct Core {
     stop: StopFlag,
     terminations: Cell<u32>,
     termination: Signal,
+    watch: Watch,
     /// Tasks that have not ended, by name.
     pub alive: RefCell<HashMap<&'static str, usize>>,
     /// Counts the names that went to zero.
@@ -130,7 +140,7 @@ impl Drop for Installed {
 
 impl Core {
     /// To be called within a running executor.
-    fn install(index: CoreIndex, process: Arc<Process>) -> Installed {
+    fn install(index: CoreIndex, process: Arc<Process>, stall: Option<Duration>) -> Installed {
         let executor = glommio::executor();
         let queues = [
             executor.create_task_queue(
@@ -152,6 +162,7 @@ impl Core {
             stop: StopFlag::new(),
             terminations: Cell::new(0),
             termination: Signal::new(),
+            watch: Watch::new(index, stall),
             alive: RefCell::new(HashMap::new()),
             alive_changed: Rc::new(Events::default()),
         });
@@ -173,6 +184,20 @@ impl Core {
             Queue::Log => self.queues[1],
             Queue::Upkeep => self.queues[2],
         }
+    }
+
+    /// What a task is called for [`Core::turn`].
+    pub fn tag(&self, name: &'static str, queue: Option<Queue>) -> Tag {
+        self.watch.tag(&self.process.pulses()[usize::from(self.index.0)], name, queue)
+    }
+
+    /// Lets a task have its turn, and notes one that is too long.
+    pub fn turn<T>(&self, tag: Tag, run: impl FnOnce() -> T) -> T {
+        self.watch.turn(&self.process.pulses()[usize::from(self.index.0)], tag, run)
+    }
+
+    pub fn stalls(&self) -> (u64, Vec<Stall>) {
+        (self.watch.count(), self.watch.stalls())
     }
 
     pub fn take_termination(&self) -> bool {
@@ -279,6 +304,7 @@ fn supervise(
     grace: Duration,
 ) -> std::io::Result<()> {
     let mut deadline = None;
+    let mut lookout = Lookout::new(process.pulses(), Instant::now());
     loop {
         let running = process.running();
         if running.is_empty() {
@@ -291,6 +317,7 @@ fn supervise(
                 std::process::exit(EXIT_STUCK);
             }
         }
+        lookout.look(process.pulses(), Instant::now());
         let nudge = if process.all_started() { NUDGE } else { NUDGE_AT_START };
         let left = deadline.map_or(nudge, |deadline| deadline.saturating_duration_since(Instant::now()).min(nudge));
         let (signalled, changed) = wait_readable(signals.fd(), process.changed_fd(), left)?;
@@ -338,7 +365,7 @@ where
     };
     executor.run(async {
         process.core_started(core);
-        let installed = Core::install(core, Arc::clone(process));
+        let installed = Core::install(core, Arc::clone(process), plan.stall);
         let watcher = glommio::spawn_local(Rc::clone(&installed.0).watch()).detach();
         let ended = StopFlag::new();
         let heart = glommio::spawn_local(heartbeat(ended.clone())).detach();
@@ -348,7 +375,9 @@ where
             }
             main(core).await.map_err(|error| error.to_string())
         };
-        match AssertUnwindSafe(body).catch_unwind().await {
+        let tag = installed.0.tag("main", None);
+        let mut body = pin!(AssertUnwindSafe(body).catch_unwind());
+        match std::future::poll_fn(|cx| installed.0.turn(tag, || body.as_mut().poll(cx))).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => process.fail(RuntimeError::Core { core, reason }),
             Err(panic) => {
@@ -446,7 +475,7 @@ pub fn run_one<T>(future: impl Future<Output = T>) -> T {
     // A panic is carried out of the executor before it goes on: unwinding through
     // glommio would leave its threads behind.
     let outcome = executor.run(async {
-        let installed = Core::install(core, Arc::clone(&process));
+        let installed = Core::install(core, Arc::clone(&process), Some(STALL));
         let watcher = glommio::spawn_local(Rc::clone(&installed.0).watch()).detach();
         let ended = StopFlag::new();
         let heart = glommio::spawn_local(heartbeat(ended.clone())).detach();

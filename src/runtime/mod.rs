@@ -30,11 +30,13 @@ pub mod net;
 mod process;
 pub mod signal;
 pub mod task;
+mod watch;
 
 pub use cores::{CorePlan, allowed_cpus, failed, request_stop, run_cores, run_one, stop_flag};
 pub use dir_lock::{DirLock, DirLockError};
 pub use host::{HostError, HostFacts, HostNeeds, check_host};
 pub use process::RuntimeError;
+pub use watch::Stall;
 
 /// Random bytes from the kernel: ids and salts.
 ///

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::watch::Pulse;
 use crate::base::CoreIndex;
 
 /// Why the cores ended.
@@ -33,6 +34,8 @@ pub(super) struct Process {
     state: Mutex<State>,
     /// Written whenever the thread that runs the cores has something to look at.
     changed: OwnedFd,
+    /// What each core shows of itself; no lock is taken for it.
+    pulses: Box<[Pulse]>,
 }
 
 struct State {
@@ -72,13 +75,18 @@ impl Process {
         // SAFETY: `fd` is a fresh descriptor that nobody else closes.
         let changed = unsafe { OwnedFd::from_raw_fd(fd) };
         let core = || CoreState { version: 0, waker: None, started: false, ended: false, gone: false };
+        let pulses = (0..cores).map(|_| Pulse::new()).collect();
         let cores = (0..cores).map(|_| core()).collect();
-        Ok(Process { state: Mutex::new(State { failure: None, stop: false, terminations: 0, cores }), changed })
+        Ok(Process { state: Mutex::new(State { failure: None, stop: false, terminations: 0, cores }), changed, pulses })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock can leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn pulses(&self) -> &[Pulse] {
+        &self.pulses
     }
 
     /// Descriptor that becomes readable when something changed.

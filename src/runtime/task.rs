@@ -17,7 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -25,6 +25,7 @@ use futures_lite::FutureExt;
 
 use super::cores;
 use super::process::RuntimeError;
+use super::watch::Stall;
 
 /// Where a task's CPU time is counted. Shares apply when several are busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +50,11 @@ pub fn spawn(queue: Queue, name: &'static str, rule: OnPanic, future: impl Futur
     let core = cores::current();
     let handle = core.queue(queue);
     let alive = Alive::new(&core, name);
+    let tag = core.tag(name, Some(queue));
     let guarded = async move {
         let alive = alive;
-        let ended = AssertUnwindSafe(future).catch_unwind().await;
+        let mut guarded = pin!(AssertUnwindSafe(future).catch_unwind());
+        let ended = std::future::poll_fn(|cx| alive.core.turn(tag, || guarded.as_mut().poll(cx))).await;
         if let Err(panic) = ended {
             let message = panic_message(panic.as_ref());
             match rule {
@@ -109,6 +112,12 @@ pub async fn all_ended(name: &'static str) {
         }
         core.alive_changed.after(seen).await;
     }
+}
+
+/// The tasks of this core that held it up for longer than `CorePlan::stall`: how many there were
+/// since the start, and the latest, oldest first.
+pub fn stalls() -> (u64, Vec<Stall>) {
+    cores::current().stalls()
 }
 
 /// Counts a task under its name while it lives.
@@ -298,6 +307,22 @@ mod tests {
             flag.raise();
             all_ended("waiter").await;
             flag.raised().await;
+        });
+    }
+
+    #[test]
+    fn a_task_that_holds_up_its_core_is_named() {
+        run_one(async {
+            spawn(Queue::Upkeep, "hog", OnPanic::StopProcess, async {
+                yield_now().await;
+                std::thread::sleep(Duration::from_millis(60));
+            });
+            all_ended("hog").await;
+            let (count, stalls) = stalls();
+            // Others may be there too, where the machine is busy.
+            let hog =
+                stalls.iter().find(|stall| stall.task == "hog").expect("60 ms are more than the bound and a tick");
+            assert!(count >= 1 && hog.queue == Some(Queue::Upkeep) && hog.took >= Duration::from_millis(50), "{hog:?}");
         });
     }
 
