@@ -131,7 +131,7 @@ impl Open {
 
     /// Pads to a whole block; from here on the bytes do not change. The room is to be
     /// kept until they are written.
-    pub fn freeze(mut self) -> (Frozen, Room) {
+    pub fn freeze(self) -> (Frozen, Room) {
         assert_eq!(self.missing, 0, "a buffer is written before its first bytes are known");
         let len = self.bytes.len();
         self.bytes.pad_to_block();
