@@ -26,6 +26,7 @@ use super::target::{self, Target};
 use super::{Answer, Context, Reply, scatter};
 use crate::base::budget::Permit;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, Rope, Uuid};
+use crate::metrics::Stage;
 use crate::partition::{Bounds, Isolation};
 use crate::runtime::clock;
 use crate::shard::Core;
@@ -50,6 +51,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
             return Reply::Close;
         }
     };
+    context.mark(Stage::Parsed);
     let uses_ids = context.version >= FIRST_WITH_TOPIC_IDS;
     let turn = {
         let (wanted, forgotten) = wishes(&request);
@@ -68,6 +70,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
             return Reply::Ready(response.into_rope(context.version).into());
         }
     };
+    context.partitions.set(turn.partitions.len());
     let fetch = Fetch {
         core,
         uses_ids,
@@ -81,8 +84,10 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
         min_bytes: request.min_bytes.min(request.max_bytes).max(0) as usize,
         deadline: clock::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
     };
-    let found = fetch.run(&turn).await;
-    Reply::Ready(fetch.answer(context, turn, found))
+    let found = fetch.run(context, &turn).await;
+    let answer = fetch.answer(context, turn, found);
+    context.mark(Stage::Ordered);
+    Reply::Ready(answer)
 }
 
 /// What the request asks for, in the session's words.
@@ -152,7 +157,7 @@ struct Fetch<'a> {
 
 impl Fetch<'_> {
     /// Reads until there is enough, something urgent, or no time left.
-    async fn run(&self, turn: &Turn) -> Round {
+    async fn run(&self, context: &Context, turn: &Turn) -> Round {
         loop {
             let round = self.read(turn).await;
             let bytes: usize = round.got.iter().map(Got::record_bytes).sum();
@@ -162,7 +167,9 @@ impl Fetch<'_> {
                 return round;
             }
             let Round { here, there, .. } = round;
+            context.mark(Stage::Ordered);
             self.wait(here, there, left).await;
+            context.mark(Stage::Parked);
         }
     }
 
@@ -319,7 +326,7 @@ impl Fetch<'_> {
             }
         }
         drop(sessions);
-        Answer { body: response.into_rope(context.version), memory: round.memory }
+        Answer { memory: round.memory, ..response.into_rope(context.version).into() }
     }
 
     fn partition(
@@ -341,7 +348,7 @@ impl Fetch<'_> {
                 if hint && context.version >= 16 {
                     let endpoints = &mut response.node_endpoints;
                     partition.current_leader =
-                        current_leader(self.core, context, key.topic_id, key.partition, endpoints);
+                        current_leader(self.core, context.listener, key.topic_id, key.partition, endpoints);
                 }
                 partition
             }

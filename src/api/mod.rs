@@ -6,7 +6,8 @@
 //! sockets, files or channels.
 //!
 //! [`dispatch`] is the one entrance: a request in, a [`Reply`] out. When it returns,
-//! the request is *ordered*: the connection may read its next one.
+//! the request is *ordered*: the connection may read its next one. On the way it marks
+//! the stages of the request's time line ([`Context::mark`]).
 
 pub mod brokers;
 pub mod errors;
@@ -38,24 +39,29 @@ mod scatter;
 mod sync_group;
 mod target;
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use crate::base::{Rope, budget::Permit};
+use crate::base::{Moment, Rope, budget::Permit};
+use crate::metrics::{Stage, Timeline};
+use crate::partition::Safe;
+use crate::runtime::clock;
 use crate::shard::{Core, messages::ForwardedRequest};
 use crate::wire::{self, ApiKey, Body, Served, StrBytes};
 use bytes::Bytes;
 
 /// The body of the answer to an ApiVersions version we do not know.
 pub use api_versions::unsupported as unsupported_api_versions;
+pub use produce::Pending;
 
 /// A future that stays on its core.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Who asks, and in which version.
-#[derive(Clone, Debug)]
+/// Who asks, and in which version; and what is learnt of the request on its way.
+#[derive(Debug)]
 pub struct Context {
     pub api: &'static Served,
     /// Within the served range of the API.
@@ -66,9 +72,31 @@ pub struct Context {
     pub client_host: IpAddr,
     /// The listener the connection came in on, as an index into the configured ones.
     pub listener: usize,
+    pub timeline: RefCell<Timeline>,
+    /// Partitions that it names (Produce and Fetch).
+    pub partitions: Cell<usize>,
 }
 
 impl Context {
+    /// Of a request that was read at `read`.
+    pub fn new(header: wire::RequestHeader, client_host: IpAddr, listener: usize, read: Moment) -> Context {
+        Context {
+            api: header.api,
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id,
+            client_host,
+            listener,
+            timeline: RefCell::new(Timeline::begin(read)),
+            partitions: Cell::new(0),
+        }
+    }
+
+    /// The time since the last mark was spent in `stage`.
+    pub fn mark(&self, stage: Stage) {
+        self.timeline.borrow_mut().mark(stage, clock::moment());
+    }
+
     /// The client id as Kafka sees it: none is empty.
     pub fn client_id(&self) -> &str {
         self.client_id.as_deref().unwrap_or("")
@@ -80,7 +108,7 @@ pub enum Reply {
     /// The body of the answer.
     Ready(Answer),
     /// Ordered; the answer follows (Produce, when its records are durable).
-    Later(LocalFuture<Answer>),
+    Later(Pending),
     /// No answer at all (Produce with acks=0).
     None,
     /// The connection ends, as Apache Kafka ends it: what came was not a request we
@@ -88,27 +116,64 @@ pub enum Reply {
     Close,
 }
 
-/// The body of an answer, and the memory that its record bytes hold until they are sent.
+/// An answer without its header.
 pub struct Answer {
-    pub body: Rope,
+    pub body: AnswerBody,
+    /// What its record bytes hold until they are sent.
     pub memory: Vec<Permit>,
+    /// When the records it acknowledges became safe.
+    pub safe: Safe,
+}
+
+/// The bytes of an answer. (One piece by itself allocates nothing.)
+pub enum AnswerBody {
+    Piece(Bytes),
+    Pieces(Rope),
+}
+
+impl AnswerBody {
+    pub fn len(&self) -> usize {
+        match self {
+            AnswerBody::Piece(bytes) => bytes.len(),
+            AnswerBody::Pieces(rope) => rope.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Moves all of it to the end of `rope`.
+    pub fn append_to(self, rope: &mut Rope) {
+        match self {
+            AnswerBody::Piece(bytes) => rope.push_bytes(bytes),
+            AnswerBody::Pieces(pieces) => rope.append(pieces),
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            AnswerBody::Piece(bytes) => bytes,
+            AnswerBody::Pieces(rope) => rope.to_bytes(),
+        }
+    }
 }
 
 impl From<Rope> for Answer {
     fn from(body: Rope) -> Answer {
-        Answer { body, memory: Vec::new() }
+        Answer { body: AnswerBody::Pieces(body), memory: Vec::new(), safe: Safe::default() }
     }
 }
 
 impl From<Bytes> for Answer {
     fn from(body: Bytes) -> Answer {
-        Answer { body: body.into(), memory: Vec::new() }
+        Answer { body: AnswerBody::Piece(body), memory: Vec::new(), safe: Safe::default() }
     }
 }
 
 /// Handles one request. The version has been checked against [`wire::versions`].
-pub async fn dispatch(core: &Rc<Core>, context: Context, body: Bytes) -> Reply {
-    let c = &context;
+pub async fn dispatch(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
+    let c = context;
     match c.api.key {
         ApiKey::Produce => produce::handle(core, c, body).await,
         ApiKey::Fetch => fetch::handle(core, c, body).await,
@@ -150,7 +215,13 @@ where
             return Reply::Close;
         }
     };
+    context.mark(Stage::Parsed);
     let response = handle(request).await;
+    context.mark(match context.api.key {
+        // A member waits for the others of its group, by design for as long as a rebalance lasts.
+        ApiKey::JoinGroup | ApiKey::SyncGroup => Stage::Parked,
+        _ => Stage::Ordered,
+    });
     match wire::encode::<Q>(&response, context.version) {
         Ok(bytes) => Reply::Ready(bytes.into()),
         Err(error) => {
@@ -170,22 +241,22 @@ fn text(text: &str) -> StrBytes {
 /// Handles a request that another core sent here because its coordinator lives here.
 /// `None`: the connection has to be closed.
 pub async fn handle_forwarded(core: &Rc<Core>, request: ForwardedRequest) -> Option<Bytes> {
-    let context = Context {
+    let header = wire::RequestHeader {
         api: wire::served(request.api_key)?,
-        version: request.api_version,
+        api_version: request.api_version,
         correlation_id: request.correlation_id,
         client_id: request.client_id.map(StrBytes::from_string),
-        client_host: request.client_host,
-        listener: request.listener,
     };
+    // Its time line is kept where its connection is.
+    let context = Context::new(header, request.client_host, request.listener, clock::moment());
     // Boxed: dispatch may itself forward, and a future cannot contain itself.
     let reply: LocalFuture<Reply> = {
         let core = Rc::clone(core);
-        Box::pin(async move { dispatch(&core, context, request.body).await })
+        Box::pin(async move { dispatch(&core, &context, request.body).await })
     };
     match reply.await {
-        Reply::Ready(answer) => Some(answer.body.to_bytes()),
-        Reply::Later(answer) => Some(answer.await.body.to_bytes()),
+        Reply::Ready(answer) => Some(answer.body.into_bytes()),
+        Reply::Later(answer) => Some(answer.await.body.into_bytes()),
         Reply::None => Some(Bytes::new()),
         Reply::Close => None,
     }

@@ -14,23 +14,29 @@
 //!   has no transactional id (TRANSACTIONAL_ID_AUTHORIZATION_FAILED). Nothing could end its
 //!   transaction, and what is committed would never go beyond it.
 
+use std::cell::RefCell;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 
 use super::errors::{self, Code};
 use super::target::{self, Target};
-use super::{Answer, Context, Reply, brokers, scatter};
+use super::{Answer, AnswerBody, Context, Reply, brokers, scatter};
 use crate::base::wait::Receiver;
 use crate::base::{CoreIndex, Uuid};
 use crate::metadata::image::Topic;
-use crate::partition::{Acks, Produced};
+use crate::metrics::Stage;
+use crate::partition::{Acks, Produced, Safe};
 use crate::record::BatchView;
 use crate::runtime::clock;
 use crate::runtime::task;
 use crate::shard::Core;
 use crate::shard::messages::{self, Call, ForwardedProduce};
-use crate::shard::partitions::{self, AppendError, AppendRules, Appended};
+use crate::shard::partitions::{self, Acknowledged, AppendError, AppendRules, Appended};
 use crate::wire::produce::{ProduceRequest, ProduceResponse, ProducedPartition, ProducedTopic};
 use crate::wire::{CurrentLeader, NodeEndpoint};
 
@@ -64,9 +70,114 @@ impl From<Code> for Refused {
 }
 
 struct Part {
+    /// The place of its topic in the answer.
+    topic: usize,
     index: i32,
     topic_id: Uuid,
     ordered: Ordered,
+}
+
+/// What went to another core.
+struct Elsewhere {
+    owner: CoreIndex,
+    /// `None`: the answer is there, or there will be none.
+    answer: Option<Receiver<messages::Answer>>,
+    results: Vec<Result<Acknowledged, AppendError>>,
+}
+
+/// A request's parts and what becomes of them. Used again for later requests, so that
+/// one of usual size allocates nothing.
+#[derive(Default)]
+struct Work {
+    parts: Vec<Part>,
+    /// Parts before this one are answered.
+    next: usize,
+    elsewhere: Vec<Elsewhere>,
+    /// Has the topics from the beginning, and the partitions that are answered.
+    response: ProduceResponse,
+    /// Lists for the response's partitions.
+    spare: Vec<Vec<ProducedPartition>>,
+    safe: Safe,
+    failed: bool,
+}
+
+impl Work {
+    fn add_topic(&mut self, topic: crate::wire::Topic, partitions: usize) -> usize {
+        let mut list = self.spare.pop().unwrap_or_default();
+        list.reserve(partitions);
+        self.response.topics.push(ProducedTopic { topic, partitions: list });
+        self.response.topics.len() - 1
+    }
+
+    fn clear(&mut self) {
+        let Work { parts, next, elsewhere, response, spare, safe, failed } = self;
+        parts.clear();
+        elsewhere.clear();
+        for mut topic in response.topics.drain(..) {
+            topic.partitions.clear();
+            spare.push(topic.partitions);
+        }
+        response.node_endpoints.clear();
+        (*next, *safe, *failed) = (0, Safe::default(), false);
+    }
+}
+
+/// A core keeps as many unused [`Work`]s: those of some busy connections.
+const UNUSED_MAX: usize = 64;
+/// One that has held more parts or topics than this is not kept.
+const KEPT_PARTS_MAX: usize = 64;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "they move from here into requests and back, boxed")]
+    static UNUSED: RefCell<Vec<Box<Work>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A [`Work`] in use; dropped, it serves another request.
+struct Held(Option<Box<Work>>);
+
+impl Held {
+    fn take() -> Held {
+        Held(Some(UNUSED.with_borrow_mut(Vec::pop).unwrap_or_default()))
+    }
+}
+
+impl Deref for Held {
+    type Target = Work;
+
+    fn deref(&self) -> &Work {
+        self.0.as_deref().expect("there until it is dropped")
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Work {
+        self.0.as_deref_mut().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(mut work) = self.0.take() else { return };
+        work.clear();
+        if work.parts.capacity() <= KEPT_PARTS_MAX && work.response.topics.capacity() <= KEPT_PARTS_MAX {
+            // Fails only while the thread ends.
+            let _ = UNUSED.try_with(|unused| {
+                let mut unused = unused.borrow_mut();
+                if unused.len() < UNUSED_MAX {
+                    unused.push(work);
+                }
+            });
+        }
+    }
+}
+
+/// A request that is ordered: the future of its answer.
+pub struct Pending {
+    core: Rc<Core>,
+    work: Held,
+    version: i16,
+    listener: usize,
+    acks: Option<Acks>,
 }
 
 pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
@@ -78,6 +189,8 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
             return Reply::Close;
         }
     };
+    context.partitions.set(request.partition_count());
+    context.mark(Stage::Parsed);
     let acks = match request.acks() {
         0 => Ok(None),
         1 => Ok(Some(Acks::Leader)),
@@ -90,7 +203,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
     };
     let how =
         AppendRules { zstd_allowed: version >= 7, acks: acks.unwrap_or(Some(Acks::Leader)), now: clock::unix_ms() };
-    let mut topics = Vec::new();
+    let mut work = Held::take();
     let mut elsewhere = Vec::new();
     for topic in request.topics() {
         let known = match (acks, topic.id()) {
@@ -100,8 +213,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
                 topic.name().and_then(|name| core.image().topic(name).cloned()).ok_or(Code::UnknownTopicOrPartition)
             }
         };
-        let named = topic.topic();
-        let mut parts = Vec::with_capacity(topic.partition_count());
+        let place = work.add_topic(topic.topic(), topic.partition_count());
         for partition in topic {
             let index = partition.index;
             let (topic_id, ordered) = match (&known, partition.records) {
@@ -115,29 +227,79 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
                     (topic.id, ordered.unwrap_or_else(Ordered::Refused))
                 }
             };
-            parts.push(Part { index, topic_id, ordered });
+            work.parts.push(Part { topic: place, index, topic_id, ordered });
             task::yield_if_needed().await;
         }
-        topics.push((named, parts));
     }
     drop(request);
-    let acks = how.acks;
     // One message per core; sent here and now, so that it has its place in the order.
-    let mut answers = Vec::new();
     for (owner, batches) in scatter::by_core(elsewhere) {
         let call = Call::Produce(ForwardedProduce { how, batches });
-        answers.push((owner, core.router().call(owner, call).await.ok()));
+        let answer = core.router().call(owner, call).await.ok();
+        work.elsewhere.push(Elsewhere { owner, answer, results: Vec::new() });
     }
-    let reply = {
-        let (core, context) = (Rc::clone(core), context.clone());
-        async move { respond(core, context, topics, answers, acks).await }
-    };
-    match acks {
-        None => match reply.await.1 {
-            true => Reply::Close,
-            false => Reply::None,
-        },
-        Some(_) => Reply::Later(Box::pin(async move { reply.await.0 })),
+    context.mark(Stage::Ordered);
+    let acks = how.acks;
+    let mut pending = Pending { core: Rc::clone(core), work, version, listener: context.listener, acks };
+    if acks.is_some() {
+        return Reply::Later(pending);
+    }
+    std::future::poll_fn(|cx| pending.poll_parts(cx)).await;
+    if pending.work.failed { Reply::Close } else { Reply::None }
+}
+
+impl Future for Pending {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Answer> {
+        ready!(self.poll_parts(cx));
+        let body = AnswerBody::Piece(self.work.response.encode(self.version));
+        Poll::Ready(Answer { body, memory: Vec::new(), safe: self.work.safe })
+    }
+}
+
+impl Pending {
+    /// Ready when every part has what the producer asked for, or has failed.
+    fn poll_parts(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let work = &mut *self.work;
+        for part in &mut work.elsewhere {
+            if let Some(answer) = &mut part.answer {
+                let answer = ready!(Pin::new(answer).poll(cx));
+                if let Ok(messages::Answer::Produce(results)) = answer {
+                    part.results = results;
+                }
+                part.answer = None;
+            }
+        }
+        while let Some(part) = work.parts.get_mut(work.next) {
+            let result = match &mut part.ordered {
+                Ordered::Here(appended) => ready!(appended.poll_acknowledged(self.acks, cx)).map_err(refused),
+                Ordered::Refused(why) => Err(Refused { code: why.code, error: why.error.take() }),
+                Ordered::There(owner, place) => {
+                    let results = work.elsewhere.iter_mut().find(|e| e.owner == *owner).map(|e| &mut e.results);
+                    match results.and_then(|results| results.get_mut(*place)) {
+                        Some(result) => std::mem::replace(result, Err(AppendError::NotHere)).map_err(refused),
+                        // The process is stopping.
+                        None => Err(Code::NotLeaderOrFollower.into()),
+                    }
+                }
+            };
+            work.next += 1;
+            let answer = match result {
+                Ok(acknowledged) => {
+                    work.safe = work.safe.and(acknowledged.safe);
+                    accepted(part.index, &acknowledged.produced)
+                }
+                Err(refused) => {
+                    work.failed = true;
+                    let (version, listener) = (self.version, self.listener);
+                    let endpoints = &mut work.response.node_endpoints;
+                    declined(&self.core, version, listener, part, refused, endpoints)
+                }
+            };
+            work.response.topics[part.topic].partitions.push(answer);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -168,55 +330,6 @@ async fn order(
     }
 }
 
-type Waiting = Vec<(CoreIndex, Option<Receiver<messages::Answer>>)>;
-
-/// Waits for all partitions and builds the answer. True when any of them failed.
-async fn respond(
-    core: Rc<Core>,
-    context: Context,
-    topics: Vec<(crate::wire::Topic, Vec<Part>)>,
-    waiting: Waiting,
-    acks: Option<Acks>,
-) -> (Answer, bool) {
-    let mut there = Vec::with_capacity(waiting.len());
-    for (owner, receiver) in waiting {
-        let results = match receiver {
-            Some(receiver) => match receiver.await {
-                Ok(messages::Answer::Produce(results)) => results,
-                _ => Vec::new(),
-            },
-            None => Vec::new(),
-        };
-        there.push((owner, results));
-    }
-    let mut response = ProduceResponse::default();
-    let mut failed = false;
-    for (named, parts) in topics {
-        let mut partitions = Vec::with_capacity(parts.len());
-        for Part { index, topic_id, ordered } in parts {
-            let result = match ordered {
-                Ordered::Refused(refused) => Err(refused),
-                Ordered::Here(appended) => appended.acknowledged(acks).await.map_err(refused),
-                Ordered::There(owner, place) => {
-                    let results = there.iter_mut().find(|(core, _)| *core == owner).map(|(_, results)| results);
-                    match results.and_then(|r| r.get_mut(place)) {
-                        Some(result) => std::mem::replace(result, Err(AppendError::NotHere)).map_err(refused),
-                        // The process is stopping.
-                        None => Err(Code::NotLeaderOrFollower.into()),
-                    }
-                }
-            };
-            failed |= result.is_err();
-            partitions.push(match result {
-                Ok(produced) => accepted(index, &produced),
-                Err(refused) => declined(&core, &context, index, topic_id, refused, &mut response.node_endpoints),
-            });
-        }
-        response.topics.push(ProducedTopic { topic: named, partitions });
-    }
-    (response.encode(context.version).into(), failed)
-}
-
 fn refused(error: AppendError) -> Refused {
     Refused { code: errors::append(&error), error: Some(error) }
 }
@@ -236,19 +349,19 @@ fn accepted(index: i32, produced: &Produced) -> ProducedPartition {
 
 fn declined(
     core: &Core,
-    context: &Context,
-    index: i32,
-    topic_id: Uuid,
+    version: i16,
+    listener: usize,
+    part: &Part,
     refused: Refused,
     endpoints: &mut Vec<NodeEndpoint>,
 ) -> ProducedPartition {
     let message = refused.error.as_ref().map(|e| e.to_string().into());
-    let mut answer = ProducedPartition::error(index, refused.code.code(), message);
+    let mut answer = ProducedPartition::error(part.index, refused.code.code(), message);
     if let Some(error) = &refused.error {
         answer.record_errors = errors::record_errors(error);
     }
-    if refused.code == Code::NotLeaderOrFollower && context.version >= 10 {
-        answer.current_leader = current_leader(core, context, topic_id, index, endpoints);
+    if refused.code == Code::NotLeaderOrFollower && version >= 10 {
+        answer.current_leader = current_leader(core, listener, part.topic_id, part.index, endpoints);
     }
     answer
 }
@@ -257,7 +370,7 @@ fn declined(
 /// (KIP-951); its address goes into `endpoints`.
 pub fn current_leader(
     core: &Core,
-    context: &Context,
+    listener: usize,
     topic_id: Uuid,
     partition: i32,
     endpoints: &mut Vec<NodeEndpoint>,
@@ -265,7 +378,7 @@ pub fn current_leader(
     let image = core.image();
     let state = image.partition(topic_id, partition)?;
     let owner = core.placement().core_of(topic_id, partition);
-    let broker = brokers::of_core(core, owner, context.listener)?;
+    let broker = brokers::of_core(core, owner, listener)?;
     if !endpoints.iter().any(|e| e.node_id == broker.id.0) {
         endpoints.push(NodeEndpoint {
             node_id: broker.id.0,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 /// A place for one value that somebody else on this core will fill.
 pub fn once<T>() -> (Sender<T>, Receiver<T>) {
-    let slot = Rc::new(Slot { value: RefCell::new(None), waker: Cell::new(None), closed: Cell::new(false) });
+    let slot = Rc::new(Slot::default());
     (Sender(Rc::clone(&slot)), Receiver(slot))
 }
 
@@ -18,6 +18,54 @@ struct Slot<T> {
     value: RefCell<Option<T>>,
     waker: Cell<Option<Waker>>,
     closed: Cell<bool>,
+    /// Where it goes when both ends are gone.
+    home: Option<Rc<Shelf<T>>>,
+}
+
+type Shelf<T> = RefCell<Vec<Rc<Slot<T>>>>;
+
+/// Places for values that are used again, so that waiting allocates nothing once as many
+/// were there as wait at a time.
+pub struct Slots<T>(Rc<Shelf<T>>);
+
+/// Unused places that are kept.
+const UNUSED_SLOTS_MAX: usize = 64;
+
+impl<T> Default for Slots<T> {
+    fn default() -> Slots<T> {
+        Slots(Rc::default())
+    }
+}
+
+impl<T> Slots<T> {
+    /// As [`once`].
+    pub fn once(&self) -> (Sender<T>, Receiver<T>) {
+        let unused = self.0.borrow_mut().pop();
+        let slot = unused.unwrap_or_else(|| Rc::new(Slot { home: Some(Rc::clone(&self.0)), ..Slot::default() }));
+        (Sender(Rc::clone(&slot)), Receiver(slot))
+    }
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot { value: RefCell::new(None), waker: Cell::new(None), closed: Cell::new(false), home: None }
+    }
+}
+
+/// One of the two ends is about to go. With the last one the place is free.
+fn leave<T>(slot: &Rc<Slot<T>>) {
+    if let Some(home) = &slot.home
+        && Rc::strong_count(slot) == 1
+    {
+        // What nobody took, and its waker, must not be met by the next user.
+        let (value, waker) = (slot.value.take(), slot.waker.take());
+        drop((value, waker));
+        slot.closed.set(false);
+        let mut unused = home.borrow_mut();
+        if unused.len() < UNUSED_SLOTS_MAX {
+            unused.push(Rc::clone(slot));
+        }
+    }
 }
 
 /// Fills the place. Dropped unfilled, the receiver gets [`Dropped`].
@@ -49,6 +97,13 @@ impl<T> Drop for Sender<T> {
         if let Some(waker) = self.0.waker.take() {
             waker.wake();
         }
+        leave(&self.0);
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        leave(&self.0);
     }
 }
 
@@ -133,6 +188,31 @@ mod tests {
         let (sender, receiver) = once::<i32>();
         drop(receiver);
         assert!(sender.is_abandoned());
+    }
+
+    #[test]
+    fn places_are_used_again_and_remember_nothing() {
+        let slots = Slots::default();
+        for round in 0..3 {
+            let (sender, mut receiver) = slots.once();
+            assert_eq!(receiver.try_take(), None);
+            assert_eq!(block_on(poll_once(&mut receiver)), None);
+            match round {
+                0 => sender.send(5),
+                // What was sent to nobody.
+                1 => {
+                    drop(receiver);
+                    assert!(sender.is_abandoned());
+                    sender.send(6);
+                    assert_eq!(slots.0.borrow().len(), 1);
+                    continue;
+                }
+                _ => drop(sender),
+            }
+            let expected = if round == 0 { Ok(5) } else { Err(Dropped) };
+            assert_eq!(block_on(receiver), expected);
+            assert_eq!(slots.0.borrow().len(), 1, "one place is enough");
+        }
     }
 
     #[test]

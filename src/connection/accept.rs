@@ -70,7 +70,7 @@ impl Connections {
             if core.sleep_or_stop(SWEEP).await {
                 return;
             }
-            let now = clock::unix_ms();
+            let now = clock::moment();
             let idle_max = core.config().connections_max_idle_ms;
             let contended = core.request_memory().is_contended() || core.read_memory().is_contended();
             for session in self.sessions.borrow().values() {

@@ -4,6 +4,7 @@
 //! Relies on [`crate::api`] to handle a request. Knows no partition and no log.
 
 mod accept;
+mod finished;
 mod replies;
 mod session;
 

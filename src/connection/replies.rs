@@ -10,18 +10,21 @@ use std::rc::Rc;
 
 use futures_lite::future::poll_once;
 
-use crate::api::{Answer, LocalFuture};
+use super::finished::{self, About};
+use crate::api::{Answer, Pending};
 use crate::base::budget::Permit;
 use crate::base::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::base::wait::Signal;
-use crate::base::{Rope, UnixMs};
+use crate::base::{Moment, Rope};
+use crate::metrics::Stage;
 use crate::runtime::clock;
 use crate::runtime::net::Socket;
-use crate::wire::{self, ApiKey, ResponseHeader};
+use crate::shard::Core;
+use crate::wire::{self, ApiKey};
 
 /// An answer that has its place in the order.
 struct Entry {
-    head: ResponseHeader,
+    about: About,
     state: State,
     /// What the request's frame holds; its bytes may be in use until the answer is sent.
     request: Permit,
@@ -29,7 +32,15 @@ struct Entry {
 
 enum State {
     Ready(Answer),
-    Waiting(LocalFuture<Answer>),
+    Waiting(Pending),
+}
+
+/// An answer that is on its way.
+struct Sending {
+    about: About,
+    answer_bytes: usize,
+    /// Held until it is sent.
+    _memory: (Vec<Permit>, Permit),
 }
 
 /// The queue between a session's reader and its writer.
@@ -44,7 +55,7 @@ pub struct Replies {
     /// Raised for the reader: entries have been sent.
     room: Signal,
     /// When the answer that is being sent last made progress; none is being sent: `None`.
-    sending_since: Cell<Option<UnixMs>>,
+    sending_since: Cell<Option<Moment>>,
 }
 
 impl Replies {
@@ -53,7 +64,7 @@ impl Replies {
     }
 
     /// Since when the peer has taken nothing of an answer that is on its way.
-    pub fn stalled_since(&self) -> Option<UnixMs> {
+    pub fn stalled_since(&self) -> Option<Moment> {
         self.sending_since.get()
     }
 
@@ -73,13 +84,13 @@ impl Replies {
     }
 
     /// Queues an answer that is there.
-    pub fn push_ready(&self, head: ResponseHeader, answer: Answer, request: Permit) {
-        self.push(Entry { head, state: State::Ready(answer), request });
+    pub fn push_ready(&self, about: About, answer: Answer, request: Permit) {
+        self.push(Entry { about, state: State::Ready(answer), request });
     }
 
     /// Queues an answer that follows.
-    pub fn push_waiting(&self, head: ResponseHeader, answer: LocalFuture<Answer>, request: Permit) {
-        self.push(Entry { head, state: State::Waiting(answer), request });
+    pub fn push_waiting(&self, about: About, answer: Pending, request: Permit) {
+        self.push(Entry { about, state: State::Waiting(answer), request });
     }
 
     fn push(&self, entry: Entry) {
@@ -97,40 +108,49 @@ impl Replies {
 
     /// Sends answers as they become due, several in one go when they are ready
     /// together, until the queue is closed and empty or the peer is gone.
-    pub async fn send_all(&self, socket: &Socket) {
+    pub async fn send_all(&self, core: &Core, socket: &Socket) {
+        // Used again and again: a busy connection allocates for neither.
+        let mut rope = Rope::new();
+        let mut sending: Vec<Sending> = Vec::new();
         loop {
             let Some(first) = self.next().await else { break };
-            let mut memory: Vec<Permit> = Vec::new();
-            let mut count = 0;
-            let mut rope = Rope::new();
             let mut entry = Some(first);
-            while let Some(Entry { head, state, request }) = entry.take() {
+            while let Some(Entry { mut about, state, request }) = entry.take() {
                 let answer = match state {
                     State::Ready(answer) => answer,
                     State::Waiting(mut waiting) => match poll_once(&mut waiting).await {
                         Some(answer) => answer,
                         // The first one is waited for; a later one waits for its turn, so
                         // that what is ready leaves now.
-                        None if count == 0 => waiting.await,
+                        None if sending.is_empty() => waiting.await,
                         None => {
-                            self.entries.borrow_mut().push_front(Entry {
-                                head,
-                                state: State::Waiting(waiting),
-                                request,
-                            });
+                            let state = State::Waiting(waiting);
+                            self.entries.borrow_mut().push_front(Entry { about, state, request });
                             break;
                         }
                     },
                 };
-                rope.append(wire::frame(head, answer.body));
-                memory.extend(answer.memory);
-                memory.push(request);
-                count += 1;
+                for (stage, when) in [(Stage::Written, answer.safe.written), (Stage::Durable, answer.safe.durable)] {
+                    if let Some(when) = when {
+                        about.timeline.mark(stage, when);
+                    }
+                }
+                let before = rope.len();
+                rope.push_bytes(wire::frame_head(about.head, answer.body.len()));
+                answer.body.append_to(&mut rope);
+                sending.push(Sending { about, answer_bytes: rope.len() - before, _memory: (answer.memory, request) });
                 entry = self.entries.borrow_mut().pop_front();
             }
             let sent = self.send(socket, &mut rope).await;
-            drop((rope, memory));
-            self.under_way.set(self.under_way.get() - count);
+            self.under_way.set(self.under_way.get() - sending.len());
+            if sent.is_ok() {
+                let now = clock::moment();
+                for Sending { about, answer_bytes, .. } in &mut sending {
+                    about.timeline.mark(Stage::Sent, now);
+                    finished::note(core, socket.peer(), about, *answer_bytes);
+                }
+            }
+            sending.clear();
             self.room.raise();
             if let Err(error) = sent {
                 tracing::debug!(peer = %socket.peer(), %error, "send");
@@ -145,7 +165,7 @@ impl Replies {
 
     async fn send(&self, socket: &Socket, rope: &mut Rope) -> std::io::Result<()> {
         while !rope.is_empty() {
-            self.sending_since.set(Some(clock::unix_ms()));
+            self.sending_since.set(Some(clock::moment()));
             socket.send_some(rope).await?;
         }
         self.sending_since.set(None);

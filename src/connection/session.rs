@@ -10,9 +10,10 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::finished::{self, About};
 use super::replies::Replies;
 use crate::api::{self, Context, Reply};
-use crate::base::UnixMs;
+use crate::base::Moment;
 use crate::base::budget::Permit;
 use crate::base::wait;
 use crate::runtime::clock;
@@ -32,25 +33,25 @@ pub struct Session {
     socket: Socket,
     replies: Rc<Replies>,
     /// When bytes last came or went.
-    active: Cell<UnixMs>,
+    active: Cell<Moment>,
     /// Whether part of a frame has been read: the peer owes us the rest.
     frame_open: Cell<bool>,
 }
 
 impl Session {
     pub fn new(socket: Socket) -> Rc<Session> {
-        let active = Cell::new(clock::unix_ms());
+        let active = Cell::new(clock::moment());
         Rc::new(Session { socket, replies: Replies::new(), active, frame_open: Cell::new(false) })
     }
 
     /// When bytes last came in, or the answer that is on its way last moved.
-    pub fn active(&self) -> UnixMs {
+    pub fn active(&self) -> Moment {
         self.active.get()
     }
 
     /// Since when the peer has owed us something that holds memory here: the rest of a
     /// frame, or room for an answer.
-    pub fn stalled_since(&self) -> Option<UnixMs> {
+    pub fn stalled_since(&self) -> Option<Moment> {
         self.replies.stalled_since().or_else(|| self.frame_open.get().then(|| self.active.get()))
     }
 
@@ -64,13 +65,13 @@ impl Session {
 /// Serves a connection until it ends.
 pub async fn serve(core: Rc<Core>, session: Rc<Session>, listener: usize) {
     let writer = {
-        let session = Rc::clone(&session);
+        let (core, session) = (Rc::clone(&core), Rc::clone(&session));
         let (done, writer_done) = wait::once::<()>();
         task::spawn(Queue::Network, "replies", OnPanic::EndTask, async move {
             // Also when this task panics: a reader that waits for bytes of a peer that
             // takes none has to notice.
             let _ending = Ending(&session, done);
-            session.replies.send_all(&session.socket).await;
+            session.replies.send_all(&core, &session.socket).await;
         });
         writer_done
     };
@@ -142,7 +143,7 @@ impl Reader<'_> {
             match self.session.socket.receive(&mut self.buffer).await {
                 Ok(0) if self.buffer.is_empty() => return Ok(false),
                 Ok(0) => return Err("the peer closed inside a frame"),
-                Ok(_) => self.session.active.set(clock::unix_ms()),
+                Ok(_) => self.session.active.set(clock::moment()),
                 Err(_) => return Err("the connection broke"),
             }
         }
@@ -150,37 +151,35 @@ impl Reader<'_> {
     }
 
     async fn request(&mut self, mut frame: Bytes, memory: Permit) -> Result<(), Ended> {
+        let (read, request_bytes) = (self.session.active(), wire::SIZE_BYTES + frame.len());
         let header =
             wire::read_header(&mut frame).map_err(|_| "an unreadable request header, or an API that is not served")?;
         let replies = &self.session.replies;
-        let head = wire::response_header(header.correlation_id, header.api, header.api_version);
         replies.room_for(header.api.key).await;
         if replies.is_closed() {
             // What is still in the buffer must not be worked on for nobody.
             return Err("the peer takes no more answers");
         }
-        if !header.api.serves(header.api_version) {
-            return match header.api.key {
+        let (api, version) = (header.api, header.api_version);
+        let context = Context::new(header, self.peer, self.listener, read);
+        if !api.serves(version) {
+            return match api.key {
                 ApiKey::ApiVersions => {
                     // KIP-511: answered in version 0 with the range we serve.
-                    replies.push_ready(head, api::unsupported_api_versions().into(), memory);
+                    let about = About::new(context, request_bytes);
+                    replies.push_ready(about, api::unsupported_api_versions().into(), memory);
                     Ok(())
                 }
                 _ => Err("a version that is not served"),
             };
         }
-        let context = Context {
-            api: header.api,
-            version: header.api_version,
-            correlation_id: header.correlation_id,
-            client_id: header.client_id,
-            client_host: self.peer,
-            listener: self.listener,
-        };
-        match api::dispatch(&self.core, context, frame).await {
-            Reply::Ready(answer) => replies.push_ready(head, answer, memory),
-            Reply::Later(answer) => replies.push_waiting(head, answer, memory),
-            Reply::None => {}
+        match api::dispatch(&self.core, &context, frame).await {
+            Reply::Ready(answer) => replies.push_ready(About::new(context, request_bytes), answer, memory),
+            Reply::Later(answer) => replies.push_waiting(About::new(context, request_bytes), answer, memory),
+            Reply::None => {
+                let about = About::new(context, request_bytes);
+                finished::note(&self.core, self.session.socket.peer(), &about, 0);
+            }
             Reply::Close => return Err("an unreadable request"),
         }
         Ok(())

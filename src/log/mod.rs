@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 use crate::base::wait::{self, Signal};
-use crate::base::{Offset, UnixMs};
+use crate::base::{Moment, Offset, UnixMs};
 use crate::config::TopicConfig;
 use crate::runtime::clock;
 use crate::runtime::disk::{Disk, File};
@@ -49,7 +49,7 @@ use crate::runtime::disk::{Disk, File};
 pub use error::LogError;
 pub use memory::{Room, TailMemory};
 pub use names::{SNAPSHOT, file_name, parse as parse_file_name};
-pub use progress::{Point, Stage};
+pub use progress::{Point, Stage, Waiting};
 pub use read::ReadPlan;
 pub use recovery::Opened;
 pub use times::FoundTime;
@@ -264,10 +264,22 @@ impl Log {
     /// Why it will not: the log went offline, was closed or deleted; or the drive is
     /// full: then the batch may still be written later.
     pub async fn wait(&self, offset: Offset, stage: Stage) -> Result<(), LogError> {
+        match self.start_waiting(offset, stage)? {
+            Some(waiting) => waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&self.0.name)))),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Log::wait`], for who polls by itself: `None` when it is so already. When the
+    /// sender goes away without a word, the log was closed.
+    ///
+    /// # Errors
+    /// As [`Log::wait`].
+    pub fn start_waiting(&self, offset: Offset, stage: Stage) -> Result<Option<Waiting>, LogError> {
         let waiting = {
             let mut state = self.0.state.borrow_mut();
             if state.progress.at(stage).offset >= offset {
-                return Ok(());
+                return Ok(None);
             }
             match &state.condition {
                 Condition::Online | Condition::Closing => {}
@@ -282,7 +294,13 @@ impl Log {
         if stage == Stage::Durable {
             self.want_durable(offset);
         }
-        waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&self.0.name))))
+        Ok(Some(waiting))
+    }
+
+    /// When everything below `offset` had gone through `stage`; `None` when it has not, or
+    /// had when the log was opened.
+    pub fn passed(&self, stage: Stage, offset: Offset) -> Option<Moment> {
+        self.0.state.borrow().progress.passed(stage, offset)
     }
 
     /// Waits until the core has room for a batch of `bytes` more that is not written

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
-use crate::base::Offset;
 use crate::base::wait;
+use crate::base::{Moment, Offset};
+use crate::runtime::clock;
 
 use super::LogError;
 
@@ -37,19 +38,56 @@ pub struct Written(pub Point);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Durable(pub Point);
 
-/// The three points, in order.
-#[derive(Clone, Copy, Debug)]
+/// The three points, in order, and when the last two moved.
+#[derive(Clone, Debug)]
 pub struct Progress {
     appended: Appended,
     written: Written,
     durable: Durable,
+    written_when: Times,
+    durable_when: Times,
+}
+
+/// When a point moved, for the latest moves: who waited for it may ask a while later, when
+/// its turn to answer comes. Empty until the first move.
+#[derive(Clone, Default, Debug)]
+struct Times(VecDeque<(Offset, Moment)>);
+
+/// Moves that are remembered.
+const TIMES_MAX: usize = 32;
+
+impl Times {
+    fn moved(&mut self, to: Offset, now: Moment) {
+        if self.0.len() == TIMES_MAX {
+            // Every second of the older half goes: a drive may write many times while one
+            // flush takes its time, and the further back, the less a move more or less matters.
+            let mut at = 0;
+            self.0.retain(|_| {
+                at += 1;
+                at > TIMES_MAX / 2 || at % 2 == 0
+            });
+        }
+        self.0.push_back((to, now));
+    }
+
+    /// When everything below `offset` had been passed; a little later if it was long ago.
+    fn passed(&self, offset: Offset) -> Option<Moment> {
+        let at = self.0.partition_point(|(to, _)| *to < offset);
+        self.0.get(at).map(|(_, when)| *when)
+    }
 }
 
 impl Progress {
     /// Of a log that was just opened: all it has is on the drive.
     pub fn opened_at(end: Offset) -> Progress {
         let point = Point { offset: end, bytes: 0 };
-        Progress { appended: Appended(point), written: Written(point), durable: Durable(point) }
+        Progress {
+            appended: Appended(point),
+            written: Written(point),
+            durable: Durable(point),
+            written_when: Times::default(),
+            durable_when: Times::default(),
+        }
     }
 
     pub fn appended(&self) -> Point {
@@ -71,6 +109,15 @@ impl Progress {
         }
     }
 
+    /// When everything below `offset` had gone through `stage`; `None` when it has not, or
+    /// had when the log was opened.
+    pub fn passed(&self, stage: Stage, offset: Offset) -> Option<Moment> {
+        match stage {
+            Stage::Written => self.written_when.passed(offset),
+            Stage::Durable => self.durable_when.passed(offset),
+        }
+    }
+
     /// Takes an append of `bytes` up to `end` into account.
     pub fn append(&mut self, end: Offset, bytes: usize) {
         let before = self.appended.0;
@@ -80,12 +127,18 @@ impl Progress {
 
     pub fn write(&mut self, to: Written) {
         assert!(self.written.0.offset <= to.0.offset, "written went back from {:?} to {to:?}", self.written);
+        if self.written.0.offset < to.0.offset {
+            self.written_when.moved(to.0.offset, clock::moment());
+        }
         self.written = to;
         self.assert_order();
     }
 
     pub fn flush(&mut self, to: Durable) {
         assert!(self.durable.0.offset <= to.0.offset, "durable went back from {:?} to {to:?}", self.durable);
+        if self.durable.0.offset < to.0.offset {
+            self.durable_when.moved(to.0.offset, clock::moment());
+        }
         self.durable = to;
         self.assert_order();
     }
@@ -107,12 +160,13 @@ pub type Waiting = wait::Receiver<Result<(), LogError>>;
 #[derive(Default)]
 pub struct Waiters {
     waiting: VecDeque<(Offset, wait::Sender<Result<(), LogError>>)>,
+    slots: wait::Slots<Result<(), LogError>>,
 }
 
 impl Waiters {
     /// Waits until the stage's point is at or past `offset`.
     pub fn add(&mut self, offset: Offset) -> Waiting {
-        let (sender, receiver) = wait::once();
+        let (sender, receiver) = self.slots.once();
         // Appends come in order, so nearly always this is the end.
         let mut at = self.waiting.len();
         while at > 0 && self.waiting[at - 1].0 > offset {
@@ -170,6 +224,24 @@ mod tests {
         waiters.fail(&LogError::Closed("t-0".into()));
         assert!(matches!(waiting[2].1.try_take(), Some(Err(LogError::Closed(_)))));
         assert!(waiters.is_empty());
+    }
+
+    #[test]
+    fn moves_are_remembered_well_enough() {
+        let mut times = Times::default();
+        assert_eq!(times.passed(Offset(0)), None);
+        for move_ in 1..=1000u64 {
+            times.moved(Offset(move_ as i64 * 10), Moment(move_));
+            assert!(times.0.len() <= TIMES_MAX);
+        }
+        // Exact for the latest, and never early.
+        for move_ in 985..=1000u64 {
+            assert_eq!(times.passed(Offset(move_ as i64 * 10 - 3)), Some(Moment(move_)));
+        }
+        for move_ in [1, 500, 900, 970] {
+            assert!(times.passed(Offset(move_ as i64 * 10)) >= Some(Moment(move_)));
+        }
+        assert_eq!(times.passed(Offset(10_001)), None);
     }
 
     #[test]

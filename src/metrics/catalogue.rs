@@ -3,7 +3,6 @@
 
 use hdrhistogram::Histogram;
 
-use super::timeline::{ApiClass, Stage, Timeline};
 use super::values::{Counter, Gauge, Timing};
 
 /// What a number counts.
@@ -46,7 +45,6 @@ macro_rules! catalogue {
             $(#[doc = $counter_help] pub $counter: Counter,)*
             $(#[doc = $gauge_help] pub $gauge: Gauge,)*
             $(#[doc = $timing_help] pub $timing: Timing,)*
-            request_timings: RequestTimings,
         }
 
         const COUNTERS: &[Spec] = &[$(Spec {
@@ -66,7 +64,6 @@ macro_rules! catalogue {
                     counters: vec![$(self.$counter.get(),)*],
                     gauges: vec![$(self.$gauge.get(),)*],
                     timings: vec![$(self.$timing.distribution(),)*],
-                    requests: self.request_timings.distributions(),
                 }
             }
         }
@@ -111,62 +108,18 @@ catalogue! {
     }
 }
 
-/// The stage a request's whole way is shown under.
-const TOTAL: &str = "total";
-
-const REQUEST_SPEC: Spec = Spec {
-    name: "request",
-    kind: Kind::Timing,
-    unit: Unit::Nanoseconds,
-    help: "How long requests took from one stage of their way to the next, and in total.",
-};
-
-#[derive(Debug, Default)]
-struct RequestTimings([ClassTimings; ApiClass::ALL.len()]);
-
-#[derive(Debug, Default)]
-struct ClassTimings {
-    stages: [Timing; Stage::ALL.len()],
-    total: Timing,
-}
-
-impl RequestTimings {
-    fn distributions(&self) -> Vec<Option<Histogram<u64>>> {
-        let of_class = |class: &ClassTimings| {
-            let mut all: Vec<_> = class.stages.iter().map(Timing::distribution).collect();
-            all.push(class.total.distribution());
-            all
-        };
-        self.0.iter().flat_map(of_class).collect()
-    }
-}
-
-impl CoreMetrics {
-    /// Takes up the times of a request that has been answered.
-    pub fn finish_request(&self, class: ApiClass, timeline: &Timeline) {
-        let timings = &self.request_timings.0[class as usize];
-        for (stage, took) in timeline.stages() {
-            timings.stages[stage as usize].record(took);
-        }
-        timings.total.record(timeline.total());
-    }
-}
-
 /// The values of one core, or of several added up, at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     counters: Vec<u64>,
     gauges: Vec<i64>,
     timings: Vec<Option<Histogram<u64>>>,
-    requests: Vec<Option<Histogram<u64>>>,
 }
 
 /// One value of a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     pub spec: &'static Spec,
-    /// Class and stage, for the timings of requests only.
-    pub labels: Option<(&'static str, &'static str)>,
     pub reading: Reading<'a>,
 }
 
@@ -184,8 +137,7 @@ impl Snapshot {
     pub fn add(&mut self, other: &Snapshot) {
         self.counters.iter_mut().zip(&other.counters).for_each(|(mine, theirs)| *mine = mine.wrapping_add(*theirs));
         self.gauges.iter_mut().zip(&other.gauges).for_each(|(mine, theirs)| *mine += theirs);
-        let timings = self.timings.iter_mut().zip(&other.timings);
-        for (mine, theirs) in timings.chain(self.requests.iter_mut().zip(&other.requests)) {
+        for (mine, theirs) in self.timings.iter_mut().zip(&other.timings) {
             match (mine, theirs) {
                 (Some(mine), Some(theirs)) => mine.add(theirs).expect("all timings have the same bounds"),
                 (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
@@ -196,18 +148,11 @@ impl Snapshot {
 
     /// Every value with its line of the catalogue.
     pub fn rows(&self) -> Vec<Row<'_>> {
-        let row = |spec, reading| Row { spec, labels: None, reading };
+        let row = |spec, reading| Row { spec, reading };
         let counters = COUNTERS.iter().zip(&self.counters).map(|(spec, count)| row(spec, Reading::Count(*count)));
         let gauges = GAUGES.iter().zip(&self.gauges).map(|(spec, level)| row(spec, Reading::Level(*level)));
         let timings = TIMINGS.iter().zip(&self.timings).map(|(spec, of)| row(spec, Reading::Distribution(of.as_ref())));
-        let stages = || Stage::ALL.map(Stage::name).into_iter().chain([TOTAL]);
-        let labels = ApiClass::ALL.into_iter().flat_map(|class| stages().map(move |stage| (class.name(), stage)));
-        let requests = labels.zip(&self.requests).map(|(labels, of)| Row {
-            spec: &REQUEST_SPEC,
-            labels: Some(labels),
-            reading: Reading::Distribution(of.as_ref()),
-        });
-        counters.chain(gauges).chain(timings).chain(requests).collect()
+        counters.chain(gauges).chain(timings).collect()
     }
 }
 
@@ -215,11 +160,11 @@ impl Snapshot {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    fn value(snapshot: &Snapshot, name: &str, labels: Option<(&str, &str)>) -> i64 {
+    fn value(snapshot: &Snapshot, name: &str) -> i64 {
         let rows = snapshot.rows();
-        let row = rows.iter().find(|row| row.spec.name == name && row.labels == labels).expect(name);
+        let row = rows.iter().find(|row| row.spec.name == name).expect(name);
         match row.reading {
             Reading::Count(count) => count as i64,
             Reading::Level(level) => level,
@@ -231,8 +176,8 @@ mod tests {
     fn every_metric_has_one_row_and_a_meaning() {
         let snapshot = CoreMetrics::default().snapshot();
         let rows = snapshot.rows();
-        assert_eq!(rows.len(), COUNTERS.len() + GAUGES.len() + TIMINGS.len() + 3 * 6);
-        let names: BTreeSet<_> = rows.iter().map(|row| (row.spec.name, row.labels)).collect();
+        assert_eq!(rows.len(), COUNTERS.len() + GAUGES.len() + TIMINGS.len());
+        let names: BTreeSet<_> = rows.iter().map(|row| row.spec.name).collect();
         assert_eq!(names.len(), rows.len(), "no name twice");
         for row in &rows {
             assert!(row.spec.help.ends_with('.') && row.spec.help.len() > 15, "{}", row.spec.name);
@@ -249,22 +194,12 @@ mod tests {
         one.connections_open.add(3);
         two.connections_open.add(-1);
         two.disk_flush.record(Duration::from_micros(65));
-        let read = Instant::now();
-        let mut timeline = Timeline::begin(read);
-        timeline.mark(Stage::Durable, read + Duration::from_micros(90));
-        one.finish_request(ApiClass::Produce, &timeline);
-        two.finish_request(ApiClass::Produce, &timeline);
-
         let mut both = one.snapshot();
         may_leave_its_core(&both);
         both.add(&two.snapshot());
-        assert_eq!(value(&both, "produced_records", None), 12);
-        assert_eq!(value(&both, "connections_open", None), 2);
-        assert_eq!(value(&both, "disk_flush", None), 1);
-        assert_eq!(value(&both, "disk_read", None), -1, "nothing was timed");
-        assert_eq!(value(&both, "request", Some(("produce", "durable"))), 2);
-        assert_eq!(value(&both, "request", Some(("produce", "total"))), 2);
-        assert_eq!(value(&both, "request", Some(("produce", "written"))), -1);
-        assert_eq!(value(&both, "request", Some(("fetch", "total"))), -1);
+        assert_eq!(value(&both, "produced_records"), 12);
+        assert_eq!(value(&both, "connections_open"), 2);
+        assert_eq!(value(&both, "disk_flush"), 1);
+        assert_eq!(value(&both, "disk_read"), -1, "nothing was timed");
     }
 }

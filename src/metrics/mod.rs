@@ -7,9 +7,11 @@
 //! wants the values of all cores asks each of them for a snapshot by message.
 
 mod catalogue;
+mod requests;
 mod timeline;
 mod values;
 
 pub use catalogue::{CoreMetrics, Kind, Reading, Row, Snapshot, Spec, Unit};
-pub use timeline::{ApiClass, Stage, Timeline};
+pub use requests::{ApiDistributions, Finished, Requests, SLOWEST, SlowRequest};
+pub use timeline::{Stage, Timeline};
 pub use values::{Counter, Gauge, Timing};

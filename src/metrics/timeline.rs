@@ -1,30 +1,38 @@
-//! When a request reached each stage of its way, and what class of request it is.
+//! How long a request spent in each stage of its way.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The stages of a request, in the order in which it passes them. A fetch does
-/// not pass all of them.
+use crate::base::Moment;
+
+/// The stages of a request, in the order of their work. Not every request passes all.
+/// `docs/observability.md` says what each means.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
-    /// The frame has been decoded.
+    /// From its last byte's arrival until its content is known, the wait for earlier
+    /// requests of its connection included.
     Parsed,
-    /// Its place in the partitions is fixed: the next request may be read.
+    /// Until its place is fixed (Produce), or its work is done (all others).
     Ordered,
-    /// The drive has completed the direct writes.
+    /// A fetch's wait for data, a group member's for the others. Not the broker's doing.
+    Parked,
+    /// Until the drive has completed the writes of all its partitions.
     Written,
-    /// Flushed.
+    /// Until the flushes of all its partitions have completed.
     Durable,
-    /// The answer was handed to the socket.
+    /// Until the kernel has taken the last byte of the answer, the wait for earlier
+    /// answers of its connection included.
     Sent,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 5] = [Stage::Parsed, Stage::Ordered, Stage::Written, Stage::Durable, Stage::Sent];
+    pub const ALL: [Stage; 6] =
+        [Stage::Parsed, Stage::Ordered, Stage::Parked, Stage::Written, Stage::Durable, Stage::Sent];
 
     pub fn name(self) -> &'static str {
         match self {
             Stage::Parsed => "parsed",
             Stage::Ordered => "ordered",
+            Stage::Parked => "parked",
             Stage::Written => "written",
             Stage::Durable => "durable",
             Stage::Sent => "sent",
@@ -32,73 +40,56 @@ impl Stage {
     }
 }
 
-/// The requests that are timed apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ApiClass {
-    Produce,
-    Fetch,
-    Other,
-}
-
-impl ApiClass {
-    pub const ALL: [ApiClass; 3] = [ApiClass::Produce, ApiClass::Fetch, ApiClass::Other];
-
-    /// The class of a Kafka API key.
-    pub fn of(api_key: i16) -> ApiClass {
-        match api_key {
-            0 => ApiClass::Produce,
-            1 => ApiClass::Fetch,
-            _ => ApiClass::Other,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            ApiClass::Produce => "produce",
-            ApiClass::Fetch => "fetch",
-            ApiClass::Other => "other",
-        }
-    }
-}
-
-/// The way of one request. It begins when its last byte has been read; a stage
-/// is marked at most once, and not before the stages ahead of it.
+/// The way of one request, from the arrival of its last byte. All its time belongs to
+/// some stage: the stages add up to the total.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline {
-    read: Instant,
-    reached: [Option<Instant>; Stage::ALL.len()],
+    read: Moment,
+    /// The end of the stage that was marked last.
+    last: Moment,
+    took_ns: [u64; Stage::ALL.len()],
+    /// Bit n: stage n was marked.
+    marked: u8,
 }
 
 impl Timeline {
-    pub fn begin(read: Instant) -> Timeline {
-        Timeline { read, reached: [None; Stage::ALL.len()] }
+    pub fn begin(read: Moment) -> Timeline {
+        Timeline { read, last: read, took_ns: [0; Stage::ALL.len()], marked: 0 }
     }
 
-    pub fn mark(&mut self, stage: Stage, now: Instant) {
-        debug_assert!(
-            self.reached[stage as usize..].iter().all(Option::is_none),
-            "{} is marked again, or after a later stage",
-            stage.name()
-        );
-        self.reached[stage as usize] = Some(now);
+    /// What has passed since the last mark was spent in `stage`. May be said of one stage
+    /// several times: a fetch reads, parks, and reads again. A moment before the last mark
+    /// counts as that: what was written before all of a request was ordered took no time.
+    pub fn mark(&mut self, stage: Stage, now: Moment) {
+        let now = now.max(self.last);
+        self.took_ns[stage as usize] += now.0 - self.last.0;
+        self.marked |= 1 << stage as u8;
+        self.last = now;
     }
 
-    /// How long each stage took that was reached, counted from the one reached
-    /// before it.
+    /// How long a stage took; `None`: it was not passed.
+    pub fn took(&self, stage: Stage) -> Option<Duration> {
+        (self.marked & (1 << stage as u8) != 0).then(|| Duration::from_nanos(self.took_ns[stage as usize]))
+    }
+
+    /// The stages that were passed.
     pub fn stages(&self) -> impl Iterator<Item = (Stage, Duration)> + '_ {
-        let mut before = self.read;
-        Stage::ALL.into_iter().filter_map(move |stage| {
-            let at = self.reached[stage as usize]?;
-            let took = at.saturating_duration_since(before);
-            before = at;
-            Some((stage, took))
-        })
+        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.took(stage)?)))
     }
 
-    /// From the read to the last stage reached.
+    /// When the stage that was marked last ended.
+    pub fn last(&self) -> Moment {
+        self.last
+    }
+
+    /// From the read to the last stage.
     pub fn total(&self) -> Duration {
-        let last = self.reached.iter().rev().find_map(|at| *at).unwrap_or(self.read);
-        last.saturating_duration_since(self.read)
+        self.last.since(self.read)
+    }
+
+    /// The total without the time parked: what the broker can be blamed for.
+    pub fn work(&self) -> Duration {
+        self.total().saturating_sub(Duration::from_nanos(self.took_ns[Stage::Parked as usize]))
     }
 }
 
@@ -107,34 +98,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_that_were_not_passed_take_no_part() {
-        let read = Instant::now();
-        let at = |us| read + Duration::from_micros(us);
-        let mut timeline = Timeline::begin(read);
-        assert_eq!(timeline.total(), Duration::ZERO);
-        timeline.mark(Stage::Parsed, at(3));
-        timeline.mark(Stage::Ordered, at(10));
-        timeline.mark(Stage::Sent, at(110));
-        let stages: Vec<_> = timeline.stages().map(|(stage, took)| (stage, took.as_micros())).collect();
-        assert_eq!(stages, [(Stage::Parsed, 3), (Stage::Ordered, 7), (Stage::Sent, 100)]);
-        assert_eq!(timeline.total().as_micros(), 110);
+    fn the_stages_add_up_to_the_total() {
+        let at = |us: u64| Moment(5_000_000 + us * 1000);
+        let mut fetch = Timeline::begin(at(0));
+        assert_eq!(fetch.total(), Duration::ZERO);
+        fetch.mark(Stage::Parsed, at(3));
+        fetch.mark(Stage::Ordered, at(10));
+        fetch.mark(Stage::Parked, at(1010));
+        fetch.mark(Stage::Ordered, at(1015));
+        fetch.mark(Stage::Sent, at(1100));
+        let stages: Vec<_> = fetch.stages().map(|(stage, took)| (stage.name(), took.as_micros())).collect();
+        assert_eq!(stages, [("parsed", 3), ("ordered", 12), ("parked", 1000), ("sent", 85)]);
+        assert_eq!((fetch.total().as_micros(), fetch.work().as_micros()), (1100, 100));
+        assert_eq!(fetch.stages().map(|(_, took)| took).sum::<Duration>(), fetch.total());
+        assert_eq!(fetch.took(Stage::Durable), None);
     }
 
     #[test]
-    #[should_panic(expected = "parsed is marked again, or after a later stage")]
-    #[cfg(debug_assertions)]
-    fn stages_are_marked_in_order() {
-        let now = Instant::now();
-        let mut timeline = Timeline::begin(now);
-        timeline.mark(Stage::Written, now);
-        timeline.mark(Stage::Parsed, now);
-    }
-
-    #[test]
-    fn classes_are_by_api_key() {
-        assert_eq!(
-            [0, 1, 3, -5].map(ApiClass::of),
-            [ApiClass::Produce, ApiClass::Fetch, ApiClass::Other, ApiClass::Other]
-        );
+    fn a_stage_that_ended_before_the_last_took_no_time() {
+        // Two partitions: one is on the drive before the other has room.
+        let mut produce = Timeline::begin(Moment(100));
+        produce.mark(Stage::Ordered, Moment(200));
+        produce.mark(Stage::Written, Moment(150));
+        produce.mark(Stage::Durable, Moment(260));
+        let stages: Vec<_> = produce.stages().map(|(_, took)| took.as_nanos()).collect();
+        assert_eq!(stages, [100, 0, 60]);
     }
 }

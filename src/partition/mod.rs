@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use crate::base::{LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid};
+use crate::base::{LeaderEpoch, Moment, Offset, TopicPartition, UnixMs, Uuid};
 use crate::config::TopicConfig;
-use crate::log::{self, Log, LogError, LogOptions, Observer, ReadPlan, Stage, TailMemory};
+use crate::log::{self, Log, LogError, LogOptions, Observer, ReadPlan, Stage, TailMemory, Waiting};
 use crate::record::{BatchView, Stamp, Validated};
 use crate::runtime::disk::Disk;
 use crate::runtime::task::{self, OnPanic, Queue};
@@ -98,6 +98,20 @@ pub enum Acks {
     Leader,
     /// acks=all: it is committed.
     All,
+}
+
+/// When batches became safe; `None` where it was not asked for, or is not known any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Safe {
+    pub written: Option<Moment>,
+    pub durable: Option<Moment>,
+}
+
+impl Safe {
+    /// When both were.
+    pub fn and(self, other: Safe) -> Safe {
+        Safe { written: self.written.max(other.written), durable: self.durable.max(other.durable) }
+    }
 }
 
 /// What a reader may see.
@@ -435,11 +449,29 @@ impl Partition {
     /// # Errors
     /// It may be in the log or not: the producer has to send it again.
     pub async fn acknowledged(&self, last: Offset, acks: Acks) -> Result<(), ProduceError> {
-        let stage = match acks {
+        Ok(self.log.wait(last.plus(1), self.stage_of(acks)).await?)
+    }
+
+    /// As [`Partition::acknowledged`], for who polls by itself: `None` when it may be already.
+    ///
+    /// # Errors
+    /// As [`Partition::acknowledged`].
+    pub fn start_acknowledging(&self, last: Offset, acks: Acks) -> Result<Option<Waiting>, ProduceError> {
+        Ok(self.log.start_waiting(last.plus(1), self.stage_of(acks))?)
+    }
+
+    /// When the batch that ends at `last` became as safe as `acks` asks for.
+    pub fn safe(&self, last: Offset, acks: Acks) -> Safe {
+        let passed = |stage| self.log.passed(stage, last.plus(1));
+        let durable = if self.stage_of(acks) == Stage::Durable { passed(Stage::Durable) } else { None };
+        Safe { written: passed(Stage::Written), durable }
+    }
+
+    fn stage_of(&self, acks: Acks) -> Stage {
+        match acks {
             Acks::Leader => Stage::Written,
             Acks::All => self.committed_stage(),
-        };
-        Ok(self.log.wait(last.plus(1), stage).await?)
+        }
     }
 
     /// Says that somebody waits for what is in the log now to be committed.

@@ -10,13 +10,13 @@ use bytes::Bytes;
 
 use super::controller::Outcome;
 use super::coordinators::ListedGroup;
-use super::partitions::{AppendError, AppendRules, Position, ReadError};
+use super::partitions::{Acknowledged, AppendError, AppendRules, Position, ReadError};
 use super::reads::Limits;
 use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::coordinator::group::GroupError;
 use crate::metadata::Intention;
 use crate::metadata::records::MetadataRecord;
-use crate::partition::{Bounds, FoundOffset, Isolation, OffsetSpec, Produced};
+use crate::partition::{Bounds, FoundOffset, Isolation, OffsetSpec};
 
 /// A message from one core to another.
 pub enum Message {
@@ -67,7 +67,7 @@ pub enum Call {
 /// The answers to [`Call`], in the same order.
 pub enum Answer {
     Control(Outcome),
-    Produce(Vec<Result<Produced, AppendError>>),
+    Produce(Vec<Result<Acknowledged, AppendError>>),
     Fetch(Vec<Result<ForwardedRecords, ReadError>>),
     Watch,
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),

@@ -34,6 +34,7 @@ use crate::base::budget::Budget;
 use crate::base::{CoreIndex, Uuid};
 use crate::config::BrokerConfig;
 use crate::metadata::Image;
+use crate::metrics::Requests;
 use crate::runtime::clock;
 use crate::runtime::disk::Disk;
 use crate::runtime::task::StopFlag;
@@ -84,6 +85,7 @@ pub struct Core {
     read_memory: Rc<Budget>,
     reads_for_others: Rc<Budget>,
     handler: OnceCell<RequestHandler>,
+    requests: Requests,
     stop: StopFlag,
 }
 
@@ -148,6 +150,11 @@ impl Core {
     /// Memory for what is read for fetches until it has been sent.
     pub fn read_memory(&self) -> &Rc<Budget> {
         &self.read_memory
+    }
+
+    /// What this core remembers of the requests it has answered.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Sets who handles requests that other cores send here.

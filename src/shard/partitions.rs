@@ -4,21 +4,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::messages::{EpochQuery, OffsetQuery, Read};
 use super::{Core, rules};
 use crate::base::{CoreIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::log::{Stage, TailMemory};
+use crate::log::{LogError, Stage, TailMemory, Waiting};
 use crate::metadata::controller::METADATA_TOPIC;
 use crate::metadata::image::{ResourceType, Topic};
 use crate::metadata::{Delta, Image};
 use crate::partition::{
     Acks, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionOptions, ProduceError,
-    Produced, ProducerFault,
+    Produced, ProducerFault, Safe,
 };
 use crate::record::{self, InvalidBatch};
 use crate::runtime::clock;
@@ -167,16 +170,45 @@ pub struct AppendRules {
 pub struct Appended {
     partition: Rc<Partition>,
     produced: Produced,
+    /// Set once the waiting has begun.
+    waiting: Option<Waiting>,
+}
+
+/// Records that are as safe as their producer asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledged {
+    pub produced: Produced,
+    /// Since when.
+    pub safe: Safe,
 }
 
 impl Appended {
     /// Waits until they are as safe as the producer asked for; with `None` (acks=0) not
     /// at all.
-    pub async fn acknowledged(self, acks: Option<Acks>) -> Result<Produced, AppendError> {
-        if let Some(acks) = acks {
-            self.partition.acknowledged(self.produced.last_offset, acks).await?;
+    pub async fn acknowledged(mut self, acks: Option<Acks>) -> Result<Acknowledged, AppendError> {
+        std::future::poll_fn(|cx| self.poll_acknowledged(acks, cx)).await
+    }
+
+    /// As [`Appended::acknowledged`], for who polls by itself. Not to be asked again after
+    /// its answer.
+    pub fn poll_acknowledged(
+        &mut self,
+        acks: Option<Acks>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Acknowledged, AppendError>> {
+        let produced = self.produced;
+        let Some(acks) = acks else { return Poll::Ready(Ok(Acknowledged { produced, safe: Safe::default() })) };
+        if self.waiting.is_none() {
+            self.waiting = self.partition.start_acknowledging(produced.last_offset, acks).map_err(AppendError::from)?;
         }
-        Ok(self.produced)
+        if let Some(waiting) = &mut self.waiting {
+            let told = std::task::ready!(Pin::new(waiting).poll(cx));
+            self.waiting = None;
+            let log = self.partition.log();
+            told.unwrap_or_else(|_| Err(LogError::Closed(log.name().into()))).map_err(ProduceError::from)?;
+        }
+        let safe = self.partition.safe(produced.last_offset, acks);
+        Poll::Ready(Ok(Acknowledged { produced, safe }))
     }
 }
 
@@ -196,7 +228,7 @@ pub async fn append_to(partition: &Rc<Partition>, batch: &[u8], how: AppendRules
                     // Now, not when its turn to be waited for comes: several share their time.
                     partition.want_committed();
                 }
-                return Ok(Appended { partition: Rc::clone(partition), produced });
+                return Ok(Appended { partition: Rc::clone(partition), produced, waiting: None });
             }
             Err(ProduceError::Behind(_)) => {
                 let end = partition.log().end_offset();

@@ -24,6 +24,7 @@ use crate::base::budget::Budget;
 use crate::base::limits::READS_FOR_OTHERS_BYTES_MAX;
 use crate::config::BrokerConfig;
 use crate::metadata::{Image, JournalError};
+use crate::metrics::Requests;
 use crate::runtime;
 use crate::runtime::disk::Disk;
 use crate::runtime::mesh::Ends;
@@ -79,6 +80,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         read_memory: Budget::new(config.read_memory_bytes_per_core as usize),
         reads_for_others: Budget::new(READS_FOR_OTHERS_BYTES_MAX),
         handler: OnceCell::new(),
+        requests: Requests::default(),
         stop,
         config,
         identity,

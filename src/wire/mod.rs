@@ -22,6 +22,7 @@ pub mod fetch;
 mod guard;
 mod offsets;
 pub mod produce;
+mod scratch;
 mod shapes;
 pub mod versions;
 
@@ -124,16 +125,24 @@ pub struct ResponseHeader {
     flexible: bool,
 }
 
+/// What goes before an answer's body on the connection: size and header.
+///
+/// # Panics
+/// When the body is 2 GiB or larger.
+pub fn frame_head(header: ResponseHeader, body_bytes: usize) -> Bytes {
+    let header_len = 4 + usize::from(header.flexible);
+    scratch::piece(SIZE_BYTES + header_len, |head| {
+        head.put_i32(i32::try_from(header_len + body_bytes).expect("an answer is smaller than 2 GiB"));
+        head.put_i32(header.correlation_id);
+        if header.flexible {
+            head.put_u8(0);
+        }
+    })
+}
+
 /// A whole answer as it goes on the connection: size, header, body.
 pub fn frame(header: ResponseHeader, body: Rope) -> Rope {
-    let header_len = 4 + usize::from(header.flexible);
-    let mut head = BytesMut::with_capacity(SIZE_BYTES + header_len);
-    head.put_i32(i32::try_from(header_len + body.len()).expect("an answer is smaller than 2 GiB"));
-    head.put_i32(header.correlation_id);
-    if header.flexible {
-        head.put_u8(0);
-    }
-    let mut rope = Rope::from(head.freeze());
+    let mut rope = Rope::from(frame_head(header, body.len()));
     rope.append(body);
     rope
 }

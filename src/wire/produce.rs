@@ -19,7 +19,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
 use super::cursor::{Cursor, Put, put_node_endpoints, put_tag};
-use super::{CurrentLeader, NodeEndpoint, Topic, WireError};
+use super::{CurrentLeader, NodeEndpoint, Topic, WireError, scratch};
 
 const FIRST_FLEXIBLE: i16 = 9;
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
@@ -300,13 +300,16 @@ impl ProduceResponse {
     pub fn encode(&self, version: i16) -> Bytes {
         let flexible = version >= FIRST_FLEXIBLE;
         let partitions: usize = self.topics.iter().map(|topic| topic.partitions.len()).sum();
-        let mut to = BytesMut::with_capacity(32 + self.topics.len() * 64 + partitions * 48);
+        scratch::piece(32 + self.topics.len() * 64 + partitions * 48, |to| self.write(version, flexible, to))
+    }
+
+    fn write(&self, version: i16, flexible: bool, to: &mut BytesMut) {
         to.put_count(Some(self.topics.len()), flexible);
         for topic in &self.topics {
-            put_topic(&topic.topic, version >= FIRST_WITH_TOPIC_IDS, flexible, &mut to);
+            put_topic(&topic.topic, version >= FIRST_WITH_TOPIC_IDS, flexible, to);
             to.put_count(Some(topic.partitions.len()), flexible);
             for partition in &topic.partitions {
-                partition.encode(version, flexible, &mut to);
+                partition.encode(version, flexible, to);
             }
             if flexible {
                 to.put_u8(0);
@@ -314,9 +317,8 @@ impl ProduceResponse {
         }
         to.put_i32(self.throttle_time_ms);
         if flexible {
-            put_node_endpoints(&self.node_endpoints, version >= 10, &mut to);
+            put_node_endpoints(&self.node_endpoints, version >= 10, to);
         }
-        to.freeze()
     }
 }
 
