@@ -14,11 +14,12 @@
 //! | 5 | [`coordinator`] |
 //! | 6 | [`shard`] |
 //! | 7 | [`api`] |
-//! | 8 | [`connection`] |
+//! | 8 | [`admin`], [`connection`] |
 //! | 9 | [`cli`] |
 //!
 //! `docs/architecture.md` walks one record through them.
 
+pub mod admin;
 pub mod api;
 pub mod base;
 pub mod cli;

@@ -9,6 +9,7 @@
 mod broker;
 mod client;
 mod consume;
+mod debug;
 mod failure;
 mod group;
 mod output;
@@ -42,6 +43,7 @@ enum Command {
     Produce(produce::Arguments),
     Consume(consume::Arguments),
     Group(group::Arguments),
+    Debug(debug::Arguments),
     /// Print docs/configuration.md as the tables of options give it.
     #[command(hide = true)]
     Configuration,
@@ -72,6 +74,7 @@ pub fn run(commit: Option<&'static str>) -> ExitCode {
         Command::Produce(arguments) => produce::command(arguments),
         Command::Consume(arguments) => consume::command(arguments),
         Command::Group(arguments) => group::command(arguments),
+        Command::Debug(arguments) => debug::command(arguments),
         Command::Configuration => output::text(&crate::config::markdown()),
     };
     match outcome {

@@ -1,7 +1,7 @@
 //! `corelog serve`: checks the host, opens the data directory, runs the cores.
 //!
 //! Start order: host checks → lock → `meta.properties` (formatted when the directory is
-//! empty) → ports → cores (metadata, logs, listeners). Stop order is the reverse; a
+//! empty) → ports → the socket for questions → cores (metadata, logs, listeners). Stop order is the reverse; a
 //! clean stop leaves `.kafka_cleanshutdown`, and the next start needs no recovery.
 
 use std::io::ErrorKind;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::admin::{self, Inquiry};
 use crate::api;
 use crate::base::CoreIndex;
 use crate::base::limits::PORT_RELEASE_MS_MAX;
@@ -19,6 +20,7 @@ use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
 use crate::connection::{self, Connections};
 use crate::metadata::properties::{self, PropertiesError};
 use crate::runtime::disk::Disk;
+use crate::runtime::mailbox;
 use crate::runtime::task::{self, OnPanic, Queue};
 use crate::runtime::{self, CorePlan, DirLock, DirLockError, HostError, HostNeeds, RuntimeError, mesh, net, signal};
 use crate::shard::start::{self, Setup, StartError};
@@ -87,10 +89,12 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
     let clean = take_clean_marker(&data_dir)?;
     let identity =
         Identity { cluster_id: meta.cluster_id, directory_id: meta.directory_id, data_dir: data_dir.clone(), clean };
+    let (askers, inquiries): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mailbox::mailbox()).unzip();
     let process = Arc::new(Process {
         setup: Setup { config: Arc::new(config), identity: Arc::new(identity), cores: cpus.len() as u16 },
         addresses,
         ends: mesh::build(cpus.len()).into_iter().map(|e| Mutex::new(Some(e))).collect(),
+        inquiries: inquiries.into_iter().map(|i| Mutex::new(Some(i))).collect(),
         not_listening: AtomicUsize::new(cpus.len()),
         unclean: AtomicBool::new(false),
         began,
@@ -99,8 +103,20 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
     plan.data_dirs = vec![data_dir.clone()];
     // -1, "none", becomes `None`.
     plan.stall = u64::try_from(process.setup.config.core_stall_threshold_ms).ok().map(Duration::from_millis);
+    // Before any thread is there on which a signal could end the process. It waits until the cores run.
+    signal::block().map_err(|error| RuntimeError::Process(error.to_string()))?;
+    // Without it everything but `corelog debug` works: some file systems have no sockets.
+    let admin = admin::Server::start(&data_dir, askers)
+        .inspect_err(|error| {
+            tracing::warn!(
+                "{} in the data directory: {error}; corelog debug will not find this broker",
+                admin::SOCKET_NAME
+            )
+        })
+        .ok();
     let here = Arc::clone(&process);
     runtime::run_cores(plan, move |index| core_main(Arc::clone(&here), index))?;
+    drop(admin);
     if !process.unclean.load(Ordering::Relaxed) {
         leave_clean_marker(&data_dir)?;
     }
@@ -114,6 +130,8 @@ struct Process {
     /// By core, then by listener.
     addresses: Vec<Vec<SocketAddr>>,
     ends: Vec<Mutex<Option<mesh::Ends<crate::shard::messages::Message>>>>,
+    /// What is asked of each core from outside.
+    inquiries: Vec<Mutex<Option<mailbox::Receiver<Inquiry>>>>,
     /// Cores that do not accept connections yet.
     not_listening: AtomicUsize,
     /// Set when a core could not close everything.
@@ -149,6 +167,10 @@ async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String
         Err(error) => return Err(error.to_string()),
     };
     core.on_request(Box::new(|core, request| Box::pin(async move { api::handle_forwarded(&core, request).await })));
+    if let Some(inquiries) = process.inquiries[at].lock().expect("taken once, by this core").take() {
+        let answering = admin::answer_inquiries(Rc::clone(&core), inquiries);
+        task::spawn(Queue::Upkeep, "inquiries", OnPanic::EndTask, answering);
+    }
     let connections = Connections::new();
     task::spawn(
         Queue::Upkeep,

@@ -25,6 +25,8 @@ mod cores;
 mod dir_lock;
 pub mod disk;
 mod host;
+pub mod local_socket;
+pub mod mailbox;
 pub mod mesh;
 pub mod net;
 mod process;

@@ -72,6 +72,8 @@ struct Medium {
     /// Since the last flush, by sector: what was written to it, in order.
     volatile: BTreeMap<u64, Vec<[u8; SECTOR]>>,
     has_power: bool,
+    /// Flushes that wait for [`Drive::release_flushes`]; `None`: none is held up.
+    held: Option<Vec<ReplyEmpty>>,
 }
 
 impl Medium {
@@ -105,6 +107,13 @@ impl Medium {
             self.durable.write_all_at(versions.last().expect("never empty"), sector * SECTOR as u64)?;
         }
         Ok(())
+    }
+
+    fn answer_flush(&mut self, reply: ReplyEmpty) {
+        match self.has_power.then(|| self.flush()) {
+            Some(Ok(())) => reply.ok(),
+            _ => reply.error(Errno::EIO),
+        }
     }
 
     fn cut(&mut self, seed: &mut u64) {
@@ -216,9 +225,9 @@ impl Filesystem for Front {
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let mut medium = self.0.lock().unwrap();
-        match medium.has_power.then(|| medium.flush()) {
-            Some(Ok(())) => reply.ok(),
-            _ => reply.error(Errno::EIO),
+        match &mut medium.held {
+            Some(held) => held.push(reply),
+            None => medium.answer_flush(reply),
         }
     }
 }
@@ -237,7 +246,7 @@ impl Drive {
         let durable =
             File::options().read(true).write(true).create_new(true).open(folder.path().join("medium")).unwrap();
         durable.set_len(SIZE).unwrap();
-        let medium = Arc::new(Mutex::new(Medium { durable, volatile: BTreeMap::new(), has_power: true }));
+        let medium = Arc::new(Mutex::new(Medium { durable, volatile: BTreeMap::new(), has_power: true, held: None }));
         let mut drive = Drive { medium, session: None, folder };
         for name in ["front", "mounted"] {
             std::fs::create_dir(drive.path(name)).unwrap();
@@ -266,6 +275,24 @@ impl Drive {
             }
             drop(medium);
             std::thread::yield_now();
+        }
+    }
+
+    /// From now on no flush completes; writes and reads go on.
+    pub fn hold_flushes(&self) {
+        self.medium.lock().unwrap().held.get_or_insert_default();
+    }
+
+    /// Flushes that are held up.
+    pub fn held_flushes(&self) -> usize {
+        self.medium.lock().unwrap().held.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Completes the flushes that are held up, and lets later ones pass.
+    pub fn release_flushes(&self) {
+        let mut medium = self.medium.lock().unwrap();
+        for reply in medium.held.take().into_iter().flatten() {
+            medium.answer_flush(reply);
         }
     }
 
@@ -309,6 +336,7 @@ impl Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         // Whatever state it is in: the namespace takes the rest.
+        self.release_flushes();
         for name in ["mounted", "front"] {
             let _ = Command::new("umount").arg("--lazy").arg(self.path(name)).output();
         }
