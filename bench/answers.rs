@@ -45,8 +45,8 @@ impl<R: Read> Answers<R> {
         Ok(None)
     }
 
-    /// Waits for more bytes.
-    pub fn receive(&mut self) -> Outcome<()> {
+    /// Takes more bytes: waits for them, or says `false` when the socket does not wait (or not any longer).
+    pub fn receive(&mut self) -> Outcome<bool> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         } else if self.end == self.buffer.len() {
@@ -55,7 +55,7 @@ impl<R: Read> Answers<R> {
         }
         let count = match self.source.read(&mut self.buffer[self.end..]) {
             Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                return Err(failure!("the broker did not answer for {} s", crate::cluster::PATIENCE.as_secs()));
+                return Ok(false);
             }
             other => other.doing(|| String::from("receive an answer"))?,
         };
@@ -63,16 +63,19 @@ impl<R: Read> Answers<R> {
             return Err(failure!("the broker closed the connection"));
         }
         self.end += count;
-        Ok(())
+        Ok(true)
     }
 
     /// Waits for the next whole frame.
+    #[cfg(test)]
     pub fn next(&mut self) -> Outcome<Range<usize>> {
         loop {
             if let Some(frame) = self.arrived()? {
                 return Ok(frame);
             }
-            self.receive()?;
+            if !self.receive()? {
+                return Err(failure!("nothing came"));
+            }
         }
     }
 

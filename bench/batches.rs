@@ -1,19 +1,25 @@
 //! Record batches, built once and sent again and again: base offset and leader
 //! epoch lie outside the checksum, and the broker sets both. Only the batches of
 //! an end-to-end run are changed before each send: every record then carries the
-//! moment at which it was meant to leave.
+//! moment at which it was meant to leave (and a compressed batch is compressed
+//! anew, as a client would have to).
 //!
 //! ```text
 //! batch (magic 2): base offset 8, length 4, leader epoch 4, magic 1, crc 4,
 //!   attributes 2, last offset delta 4, base time stamp 8, max time stamp 8,
 //!   producer id 8, epoch 2, base sequence 4, record count 4, records
-//! record: length, attributes 1, time stamp delta, offset delta, key length (-1),
-//!   value length, value, header count (lengths and deltas are zigzag varints)
+//! record: length, attributes 1, time stamp delta, offset delta, key length
+//!   (-1: none), key, value length, value, header count (lengths and deltas are zigzag varints)
 //! stamped value: intended send 8, actual send 8 (nanoseconds of the run's
 //!   clock), run id 8, filling
 //! ```
 
 use corelog::base::crc::crc32c;
+use corelog::record::{BatchBuilder, BatchView, Codec, Scratch};
+
+use crate::content::{Filling, Random};
+use crate::failure;
+use crate::failure::{Doing, Outcome};
 
 pub const HEADER_BYTES: usize = 61;
 const LENGTH_AT: usize = 8;
@@ -49,40 +55,67 @@ pub struct Batch {
     pub values_at: Vec<usize>,
 }
 
-/// Builds a batch of `records` records without keys, each with a value of
-/// `value_bytes` bytes that do not compress well.
-pub fn build(records: usize, value_bytes: usize, time_ms: i64) -> Batch {
-    assert!(records > 0 && records <= i32::MAX as usize, "a batch has at least one record");
+/// A record to be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Planned {
+    pub key: Option<[u8; 16]>,
+    pub value_bytes: usize,
+}
+
+/// Builds an uncompressed batch of these records; there is at least one.
+pub fn build(records: &[Planned], filling: Filling, random: &mut Random, time_ms: i64) -> Batch {
+    assert!(!records.is_empty() && records.len() <= i32::MAX as usize, "a batch has at least one record");
     let mut bytes = vec![0u8; HEADER_BYTES];
-    let mut values_at = Vec::with_capacity(records);
-    let mut filling = Filling(0x9e37_79b9_7f4a_7c15);
-    for index in 0..records {
-        let value_len = zigzag(value_bytes as i64);
+    let mut values_at = Vec::with_capacity(records.len());
+    for (index, record) in records.iter().enumerate() {
+        let key_bytes = record.key.map_or(0, |key| key.len());
+        let key_len = zigzag(record.key.map_or(-1, |key| key.len() as i64));
+        let value_len = zigzag(record.value_bytes as i64);
         let delta = zigzag(index as i64);
-        // attributes, time stamp delta, offset delta, key length, value length, value, header count
-        let body = 1 + 1 + varint_len(delta) + 1 + varint_len(value_len) + value_bytes + 1;
+        // attributes, time stamp delta, offset delta, key length, key, value length, value, header count
+        let lengths = varint_len(delta) + varint_len(key_len) + varint_len(value_len);
+        let body = 1 + 1 + lengths + key_bytes + record.value_bytes + 1;
         put_varint(&mut bytes, zigzag(body as i64));
         bytes.push(0);
         put_varint(&mut bytes, 0);
         put_varint(&mut bytes, delta);
-        put_varint(&mut bytes, zigzag(-1));
+        put_varint(&mut bytes, key_len);
+        bytes.extend(record.key.iter().flatten());
         put_varint(&mut bytes, value_len);
         values_at.push(bytes.len());
-        bytes.extend((0..value_bytes).map(|_| filling.byte()));
+        filling.append(record.value_bytes, random, &mut bytes);
         put_varint(&mut bytes, 0);
     }
     let length = (bytes.len() - LENGTH_AT - 4) as i32;
     put(&mut bytes, LENGTH_AT, &length.to_be_bytes());
     put(&mut bytes, 12, &(-1i32).to_be_bytes());
     bytes[MAGIC_AT] = 2;
-    put(&mut bytes, LAST_DELTA_AT, &(records as i32 - 1).to_be_bytes());
+    put(&mut bytes, LAST_DELTA_AT, &(records.len() as i32 - 1).to_be_bytes());
     put(&mut bytes, BASE_TIME_AT, &time_ms.to_be_bytes());
     put(&mut bytes, MAX_TIME_AT, &time_ms.to_be_bytes());
     // No producer id, epoch or sequence.
     put(&mut bytes, PRODUCER_ID_AT, &[0xff; 14]);
-    put(&mut bytes, COUNT_AT, &(records as i32).to_be_bytes());
+    put(&mut bytes, COUNT_AT, &(records.len() as i32).to_be_bytes());
     seal(&mut bytes);
     Batch { bytes, values_at }
+}
+
+/// The same records in a compressed batch, with Kafka's default levels.
+pub fn compressed(plain: &[u8], codec: Codec) -> Outcome<Vec<u8>> {
+    let what = || format!("compress a batch with {}", codec.name());
+    let view = BatchView::first(plain).doing(what)?;
+    let mut scratch = Scratch::new();
+    let mut records = view.records(&mut scratch).doing(what)?;
+    let mut builder = BatchBuilder::new().codec(codec).base_timestamp(view.base_timestamp());
+    while let Some(record) = records.next().doing(what)? {
+        builder.copy(builder.record_count(), &record);
+    }
+    if builder.is_empty() {
+        return Err(failure!("a batch without records cannot be compressed"));
+    }
+    let mut bytes = builder.build();
+    put(&mut bytes, 12, &(-1i32).to_be_bytes());
+    Ok(bytes)
 }
 
 /// Who an idempotent producer is (KIP-98).
@@ -157,22 +190,17 @@ impl<'a> Fetched<'a> {
         i32_at(self.0, CRC_AT) as u32 == crc32c(&self.0[CHECKED_FROM..])
     }
 
-    /// The stamp in the first record's value; `None` when it carries none (too
-    /// short, or compressed). All records of a batch carry the same.
-    pub fn stamp(&self) -> Option<Stamp> {
-        // Compression bits, or a control batch.
-        if self.0[22] & 0x27 != 0 {
+    /// The stamp in the first record's value; `None` when it carries none, or
+    /// cannot be read. All records of a batch carry the same.
+    pub fn stamp(&self, scratch: &mut Scratch) -> Option<Stamp> {
+        // A control batch has no values of ours.
+        if self.0[22] & 0x20 != 0 {
             return None;
         }
-        let mut rest = &self.0[HEADER_BYTES..];
-        take_varint(&mut rest)?;
-        rest = rest.get(1..)?;
-        take_varint(&mut rest)?;
-        take_varint(&mut rest)?;
-        let key = take_varint(&mut rest)?;
-        rest = rest.get(usize::try_from(key.max(0)).ok()?..)?;
-        let value = usize::try_from(take_varint(&mut rest)?).ok()?;
-        let value = rest.get(..value).filter(|value| value.len() >= STAMP_BYTES)?;
+        let view = BatchView::first(self.0).ok()?;
+        let mut records = view.records(scratch).ok()?;
+        let record = records.next().ok()??;
+        let value = record.value.filter(|value| value.len() >= STAMP_BYTES)?;
         let word = |at: usize| u64::from_be_bytes(value[at..at + 8].try_into().expect("8 bytes"));
         Some(Stamp { intended_ns: word(0), actual_ns: word(8), run: word(16) })
     }
@@ -207,42 +235,64 @@ fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-fn take_varint(bytes: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
-}
-
-/// Printable bytes without pattern (xorshift), so that a broker that compresses
-/// gains little.
-struct Filling(u64);
-
-impl Filling {
-    fn byte(&mut self) -> u8 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        b'!' + ((self.0 >> 32) % 94) as u8
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::{Bytes, BytesMut};
     use kafka_protocol::records::RecordBatchDecoder;
 
+    fn plain(records: usize, value_bytes: usize, time_ms: i64) -> Batch {
+        let planned = vec![Planned { key: None, value_bytes }; records];
+        build(&planned, Filling::Random, &mut Random::new(1), time_ms)
+    }
+
+    #[test]
+    fn keys_sizes_and_codecs_are_read_by_the_crate() {
+        let mut random = Random::new(7);
+        let planned: Vec<Planned> = (0..300u32)
+            .map(|index| Planned {
+                key: (index % 3 != 0).then(|| crate::content::key(index)),
+                value_bytes: STAMP_BYTES + random.below(3000),
+            })
+            .collect();
+        let mut batch = build(&planned, Filling::Text, &mut random, 1_700_000_000_000);
+        let expected = Stamp { intended_ns: 5, actual_ns: 6, run: 7 };
+        stamp(&mut batch.bytes, &batch.values_at, &expected, 1_700_000_000_123);
+        seal(&mut batch.bytes);
+        for codec in Codec::ALL {
+            let mut bytes = compressed(&batch.bytes, codec).unwrap();
+            number(&mut bytes, Producer { id: 9, epoch: 1 }, 40);
+            seal(&mut bytes);
+            assert_eq!(bytes.len() < batch.bytes.len() / 2, codec != Codec::None, "{codec:?}: {}", bytes.len());
+            let set = RecordBatchDecoder::decode(&mut Bytes::from(bytes.clone())).unwrap();
+            assert_eq!(set.records.len(), planned.len());
+            for (planned, (record, at)) in planned.iter().zip(set.records.iter().zip(&batch.values_at)) {
+                assert_eq!(record.key.as_deref(), planned.key.as_ref().map(|key| &key[..]));
+                assert_eq!(record.value.as_ref().unwrap(), &batch.bytes[*at..at + planned.value_bytes]);
+                assert_eq!((record.timestamp, record.producer_id), (1_700_000_000_123, 9));
+            }
+            let fetched = Fetched::first(&bytes).unwrap();
+            assert!(fetched.crc_is_right());
+            assert_eq!(fetched.records(), planned.len() as u64);
+            assert_eq!(fetched.stamp(&mut Scratch::new()), Some(expected), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_batch_that_is_broken_has_no_stamp() {
+        let batch = plain(10, 100, 1).bytes;
+        for codec in Codec::ALL {
+            let mut bytes = compressed(&batch, codec).unwrap();
+            let from = HEADER_BYTES;
+            bytes[from..].fill(0xff);
+            assert_eq!(Fetched::first(&bytes).unwrap().stamp(&mut Scratch::new()), None, "{codec:?}");
+        }
+    }
+
     #[test]
     fn the_crate_reads_what_is_built() {
         for (records, value_bytes) in [(1, 0), (1, 100), (3, 24), (36, 100), (1000, 100), (200, 1024)] {
-            let batch = build(records, value_bytes, 1_700_000_000_000);
+            let batch = plain(records, value_bytes, 1_700_000_000_000);
             let set = RecordBatchDecoder::decode(&mut Bytes::from(batch.bytes.clone())).unwrap();
             assert_eq!(set.records.len(), records);
             for (index, record) in set.records.iter().enumerate() {
@@ -261,7 +311,7 @@ mod tests {
 
     #[test]
     fn stamps_come_back_and_the_checksum_follows() {
-        let mut batch = build(7, 100, 1);
+        let mut batch = plain(7, 100, 1);
         let expected = Stamp { intended_ns: 12, actual_ns: 34, run: u64::MAX };
         stamp(&mut batch.bytes, &batch.values_at, &expected, 99);
         number(&mut batch.bytes, Producer { id: 4000, epoch: 3 }, 70);
@@ -272,8 +322,12 @@ mod tests {
         assert_eq!(set.records.iter().map(|record| record.sequence).collect::<Vec<_>>(), [70, 71, 72, 73, 74, 75, 76]);
         let fetched = Fetched::first(&batch.bytes).unwrap();
         assert!(fetched.crc_is_right());
-        assert_eq!(fetched.stamp(), Some(expected));
-        assert_eq!(Fetched::first(&build(1, 10, 1).bytes).unwrap().stamp(), None, "too short for a stamp");
+        assert_eq!(fetched.stamp(&mut Scratch::new()), Some(expected));
+        assert_eq!(
+            Fetched::first(&plain(1, 10, 1).bytes).unwrap().stamp(&mut Scratch::new()),
+            None,
+            "too short for a stamp"
+        );
     }
 
     #[test]
@@ -285,7 +339,7 @@ mod tests {
 
     #[test]
     fn cut_batches_are_not_taken() {
-        let batch = build(2, 50, 1).bytes;
+        let batch = plain(2, 50, 1).bytes;
         for len in 0..batch.len() {
             assert!(Fetched::first(&batch[..len]).is_none(), "{len}");
         }

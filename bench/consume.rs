@@ -2,21 +2,19 @@
 //! counted by their headers, nothing decoded.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
-use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 
-use crate::answers::{Answers, FETCH_VERSIONS, correlation_id, read_fetched};
+use crate::answers::{FETCH_VERSIONS, correlation_id, read_fetched};
 use crate::batches::Fetched;
-use crate::cluster::{Connection, PATIENCE, Topic, frame};
+use crate::cluster::{Connection, Topic, frame};
 use crate::failure;
-use crate::failure::{Doing, Outcome};
+use crate::failure::Outcome;
 use crate::latency::Latencies;
-use crate::pace::wait_until;
-use crate::run::{Progress, Window};
+use crate::link::Link;
+use crate::run::{Progress, Station, Turn, Window};
 
 /// How fetches are asked for; Kafka's consumer options of the same names.
 #[derive(Clone, Copy, Debug)]
@@ -53,24 +51,74 @@ struct Position {
 #[derive(Default)]
 struct Group {
     positions: Vec<Position>,
+    /// Where each partition stands in `positions`.
+    places: BTreeMap<i32, usize>,
     session_id: i32,
     session_epoch: i32,
 }
 
 impl Group {
+    fn add(&mut self, position: Position) {
+        self.places.insert(position.partition, self.positions.len());
+        self.positions.push(position);
+    }
+
+    fn position(&mut self, partition: i32) -> Option<&mut Position> {
+        self.places.get(&partition).map(|at| &mut self.positions[*at])
+    }
+
     fn is_done(&self) -> bool {
         self.positions.iter().all(|position| position.next >= position.span.end)
     }
 }
 
+/// How long a reader goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// Until all spans are read, or the window ends.
+    Read,
+    /// Again and again until the window ends.
+    WindowEnds,
+    /// Until the visitor says that it is over.
+    VisitorSaysSo,
+}
+
+/// Sees what a reader fetches.
+pub trait Visitor: Send {
+    /// A whole batch that came at `now`.
+    fn batch(&mut self, window: &Window, batch: &Fetched<'_>, now: Instant);
+
+    /// Asked in every turn. `true` ends the reader.
+    fn is_over(&mut self, window: &Window, now: Instant) -> bool;
+}
+
+/// Looks at nothing: the reader's own counts are all that is wanted.
+pub struct Counting;
+
+impl Visitor for Counting {
+    fn batch(&mut self, _: &Window, _: &Fetched<'_>, _: Instant) {}
+
+    fn is_over(&mut self, _: &Window, _: Instant) -> bool {
+        false
+    }
+}
+
 /// One connection and what it reads.
-pub struct Reader {
-    stream: TcpStream,
+pub struct Reader<'a, V> {
+    link: Link,
     version: i16,
     topic: Topic,
     asking: Asking,
     groups: Vec<Group>,
     correlation_id: i32,
+    has_begun: bool,
+    /// Groups with a fetch under way, with its correlation id, in the order of their answers.
+    under_way: VecDeque<(usize, i32, Instant)>,
+    until: Until,
+    visitor: V,
+    fetches: Latencies,
+    records_total: u64,
+    progress: Option<&'a Progress>,
 }
 
 /// What one reader measured.
@@ -80,77 +128,76 @@ pub struct Received {
     pub records_total: u64,
 }
 
-/// Whether a reader goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
-    Continue,
-    Stop,
+impl From<(Received, Counting)> for Received {
+    fn from((received, Counting): (Received, Counting)) -> Received {
+        received
+    }
 }
 
-impl Reader {
+impl<'a, V: Visitor> Reader<'a, V> {
+    /// Connects to a leader of the partitions that `spans` names.
     pub fn open(
         address: &str,
         topic: &Topic,
-        partitions: &[i32],
         spans: &BTreeMap<i32, Span>,
         asking: Asking,
-    ) -> Outcome<Reader> {
+        until: Until,
+        visitor: V,
+    ) -> Outcome<Reader<'a, V>> {
         let connection = Connection::open(address)?;
         let mut version = connection.version(ApiKey::Fetch, FETCH_VERSIONS)?;
         if topic.id == 0 {
             version = version.min(12);
         }
         let mut groups: Vec<Group> = Vec::new();
-        groups.resize_with(asking.in_flight.clamp(1, partitions.len().max(1)), Group::default);
+        groups.resize_with(asking.in_flight.clamp(1, spans.len().max(1)), Group::default);
         let count = groups.len();
-        for (index, &partition) in partitions.iter().enumerate() {
-            let span = *spans.get(&partition).ok_or_else(|| failure!("partition {partition} has no offsets"))?;
-            groups[index % count].positions.push(Position { partition, span, next: span.begin, told: None });
+        for (index, (&partition, &span)) in spans.iter().enumerate() {
+            groups[index % count].add(Position { partition, span, next: span.begin, told: None });
         }
-        Ok(Reader { stream: connection.stream, version, topic: topic.clone(), asking, groups, correlation_id: 0 })
+        Ok(Reader {
+            link: Link::new(connection.stream)?,
+            version,
+            topic: topic.clone(),
+            asking,
+            groups,
+            correlation_id: 0,
+            has_begun: false,
+            under_way: VecDeque::new(),
+            until,
+            visitor,
+            fetches: Latencies::new(),
+            records_total: 0,
+            progress: None,
+        })
     }
 
-    /// Reads until all spans are read (again and again while `repeat`), the window
-    /// ends or `visit` says stop. `visit` sees every whole batch with the time of
-    /// its arrival, and an end mark (`None`) after every answer.
-    pub fn run(
-        mut self,
-        window: &Window,
-        progress: &Progress,
-        repeat: bool,
-        mut visit: impl FnMut(Option<&Fetched<'_>>, Instant) -> Next,
-    ) -> Outcome<Received> {
-        let what = || String::from("share a socket");
-        let patience = PATIENCE + std::time::Duration::from_millis(self.asking.max_wait_ms.max(0) as u64);
-        self.stream.set_read_timeout(Some(patience)).doing(what)?;
-        let mut answers = Answers::new(self.stream.try_clone().doing(what)?);
-        let mut fetches = Latencies::new();
-        let mut records_total = 0;
-        // Groups with a fetch under way, in the order of their answers.
-        let mut under_way: VecDeque<(usize, i32, Instant)> = VecDeque::new();
-        let mut stopped = false;
-        wait_until(window.zero);
-        for group in 0..self.groups.len() {
-            if !self.groups[group].is_done() {
-                let id = self.send(group)?;
-                under_way.push_back((group, id, Instant::now()));
-            }
-        }
-        while let Some((group, id, asked)) = under_way.pop_front() {
-            let answer = answers.next()?;
+    /// Counts what it reads.
+    pub fn counted_by(mut self, progress: &'a Progress) -> Reader<'a, V> {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Takes the answers that have come and asks for more, unless the end is near.
+    fn take_answers(&mut self, window: &Window) -> Outcome<()> {
+        self.link.begin_turn();
+        while let Some(frame) = self.link.next()? {
             let now = Instant::now();
-            let (answered, body) = correlation_id(answers.bytes(answer))?;
+            let Some((group, id, asked)) = self.under_way.pop_front() else {
+                return Err(failure!("the broker answered what was not asked"));
+            };
+            let (answered, body) = correlation_id(self.link.bytes(frame))?;
             if answered != id {
                 return Err(failure!("the broker answered request {answered} when {id} was next"));
             }
             if asked >= window.from {
-                fetches.record(now - asked, 1);
+                self.fetches.record(now - asked, 1);
             }
             let (mut records, mut bytes) = (0, 0);
-            let verify = self.asking.verify;
-            let positions = &mut self.groups[group].positions;
+            let (verify, visitor, at) = (self.asking.verify, &mut self.visitor, group);
+            let group = &mut self.groups[at];
             let session_id = read_fetched(body, self.version, |partition, mut rest| {
-                let Some(position) = positions.iter_mut().find(|position| position.partition == partition) else {
+                let Some(position) = group.position(partition) else {
                     return Err(failure!("the broker sent partition {partition}, which was not asked for"));
                 };
                 let (all, before) = (rest.len(), position.next);
@@ -170,9 +217,7 @@ impl Reader {
                     position.next = batch.next_offset();
                     records += batch.records();
                     bytes += batch.size() as u64;
-                    if visit(Some(&batch), now) == Next::Stop {
-                        stopped = true;
-                    }
+                    visitor.batch(window, &batch, now);
                     rest = &rest[batch.size()..];
                 }
                 if all > 0 && position.next == before {
@@ -180,34 +225,70 @@ impl Reader {
                 }
                 Ok(())
             })?;
-            progress.add(records, bytes);
-            records_total += records;
-            self.groups[group].follow_session(self.asking.sessions, session_id);
-            if visit(None, now) == Next::Stop {
-                stopped = true;
+            group.follow_session(self.asking.sessions, session_id);
+            if group.is_done() && self.until == Until::WindowEnds {
+                group.positions.iter_mut().for_each(|position| position.next = position.span.begin);
             }
-            if stopped || window.is_over(now) {
-                stopped = true;
-                continue;
+            self.records_total += records;
+            if let Some(progress) = self.progress {
+                progress.add(records, bytes);
             }
-            if self.groups[group].is_done() && repeat {
-                let positions = &mut self.groups[group].positions;
-                positions.iter_mut().for_each(|position| position.next = position.span.begin);
-            }
-            if !self.groups[group].is_done() {
-                let id = self.send(group)?;
-                under_way.push_back((group, id, Instant::now()));
-            }
+            self.ask(at, window)?;
         }
-        Ok(Received { fetches, records_total })
+        Ok(())
     }
 
-    fn send(&mut self, group: usize) -> Outcome<i32> {
+    /// Sends the next fetch of a group, if there is one to be sent.
+    fn ask(&mut self, group: usize, window: &Window) -> Outcome<()> {
+        let now = Instant::now();
+        let is_over = window.is_over(now) && self.until != Until::VisitorSaysSo;
+        if is_over || self.groups[group].is_done() {
+            return Ok(());
+        }
         self.correlation_id = (self.correlation_id + 1) & 0x7fff_ffff;
         let request = self.groups[group].request(&self.asking, &self.topic, self.version);
         let frame = frame(ApiKey::Fetch as i16, self.version, self.correlation_id, &request)?;
-        self.stream.write_all(&frame).doing(|| String::from("send a fetch"))?;
-        Ok(self.correlation_id)
+        self.link.out().extend_from_slice(&frame);
+        self.link.send()?;
+        self.under_way.push_back((group, self.correlation_id, now));
+        Ok(())
+    }
+}
+
+impl<V: Visitor, T: From<(Received, V)>> Station<T> for Reader<'_, V> {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn turn(&mut self, window: &Window, readable: bool) -> Outcome<Turn> {
+        if Instant::now() < window.zero {
+            return Ok(Turn::Wait { due: Some(window.zero), owed_since: None });
+        }
+        if !self.has_begun {
+            self.has_begun = true;
+            for group in 0..self.groups.len() {
+                self.ask(group, window)?;
+            }
+        }
+        self.link.send()?;
+        if readable {
+            self.take_answers(window)?;
+        }
+        if self.under_way.is_empty() || self.visitor.is_over(window, Instant::now()) {
+            return Ok(Turn::Done);
+        }
+        // The broker may take its time to answer a fetch.
+        let wait = Duration::from_millis(self.asking.max_wait_ms.max(0) as u64);
+        let owed_since = self.under_way.front().map(|(_, _, asked)| *asked + wait);
+        Ok(Turn::Wait { due: None, owed_since })
+    }
+
+    fn finish(self: Box<Self>, _: &Window) -> T {
+        T::from((Received { fetches: self.fetches, records_total: self.records_total }, self.visitor))
     }
 }
 
@@ -296,7 +377,9 @@ mod tests {
     fn a_session_is_told_only_what_changed() {
         let topic = Topic { name: String::from("orders"), id: 9, leaders: Vec::new() };
         let position = |partition, end| Position { partition, span: Span { begin: 0, end }, next: 0, told: None };
-        let mut group = Group { positions: vec![position(0, 10), position(1, 20)], ..Group::default() };
+        let mut group = Group::default();
+        group.add(position(0, 10));
+        group.add(position(1, 20));
 
         let first = group.request(&ASKING, &topic, 17);
         assert_eq!((first.session_id, first.session_epoch, asked(&first)), (0, 0, vec![(0, 0), (1, 0)]));
@@ -322,7 +405,7 @@ mod tests {
         let topic = Topic { name: String::from("orders"), id: 0, leaders: Vec::new() };
         let span = Span { begin: 3, end: 10 };
         let mut group = Group::default();
-        group.positions.push(Position { partition: 4, span, next: 3, told: None });
+        group.add(Position { partition: 4, span, next: 3, told: None });
         let asking = Asking { sessions: false, ..ASKING };
         for _ in 0..2 {
             let request = group.request(&asking, &topic, 12);

@@ -5,11 +5,12 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use corelog::record::Scratch;
+
 use crate::batches::Fetched;
-use crate::consume::{Next, Reader};
-use crate::failure::Outcome;
+use crate::consume::Visitor;
 use crate::latency::Latencies;
-use crate::run::{Progress, Window};
+use crate::run::Window;
 
 /// How long the consumers wait for the last records once all were acknowledged.
 const LAST_RECORDS_WAIT: Duration = Duration::from_secs(10);
@@ -23,8 +24,9 @@ pub struct Ending {
 }
 
 impl Ending {
-    pub fn new(producers: usize) -> Ending {
-        Ending { producers_running: AtomicUsize::new(producers), ..Ending::default() }
+    /// So many producers will end. To be said before the first of them does.
+    pub fn expect(&self, producers: usize) {
+        self.producers_running.store(producers, Ordering::Release);
     }
 
     /// A producer ended, with `records` acknowledged.
@@ -33,9 +35,13 @@ impl Ending {
         self.producers_running.fetch_sub(1, Ordering::AcqRel);
     }
 
-    fn is_complete(&self) -> bool {
+    /// Whether all producers have ended.
+    pub fn is_near(&self) -> bool {
         self.producers_running.load(Ordering::Acquire) == 0
-            && self.records_received.load(Ordering::Acquire) >= self.records_sent.load(Ordering::Acquire)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.is_near() && self.records_received.load(Ordering::Acquire) >= self.records_sent.load(Ordering::Acquire)
     }
 
     /// Records acknowledged to the producers and seen by the consumers.
@@ -44,41 +50,46 @@ impl Ending {
     }
 }
 
-/// What one tailing consumer measured.
-pub struct Tailed {
+/// What one consumer sees of a run's records, until everything that was acknowledged has arrived.
+pub struct Tailed<'a> {
+    ending: &'a Ending,
+    run_id: u64,
+    /// When the last producer was seen to have ended.
+    ended_at: Option<Instant>,
+    scratch: Scratch,
     pub from_intended: Latencies,
     pub from_actual: Latencies,
-    pub fetches: Latencies,
 }
 
-/// Follows its partitions until everything that was acknowledged has arrived.
-pub fn tail(reader: Reader, window: &Window, progress: &Progress, run_id: u64, ending: &Ending) -> Outcome<Tailed> {
-    let (mut from_intended, mut from_actual) = (Latencies::new(), Latencies::new());
-    let mut ended_at: Option<Instant> = None;
-    // The reader must outlive the window: the last records are still under way then.
-    let endless = window.without_end();
-    let see = |batch: Option<&Fetched<'_>>, now: Instant| {
-        let Some(batch) = batch else {
-            if window.was_stopped() || ending.is_complete() {
-                return Next::Stop;
-            }
-            if ending.producers_running.load(Ordering::Acquire) == 0
-                && now - *ended_at.get_or_insert(now) > LAST_RECORDS_WAIT
-            {
-                return Next::Stop;
-            }
-            return Next::Continue;
-        };
-        let Some(stamp) = batch.stamp().filter(|stamp| stamp.run == run_id) else { return Next::Continue };
-        ending.records_received.fetch_add(batch.records(), Ordering::AcqRel);
+impl<'a> Tailed<'a> {
+    pub fn new(ending: &'a Ending, run_id: u64) -> Tailed<'a> {
+        Tailed {
+            ending,
+            run_id,
+            ended_at: None,
+            scratch: Scratch::new(),
+            from_intended: Latencies::new(),
+            from_actual: Latencies::new(),
+        }
+    }
+}
+
+impl Visitor for Tailed<'_> {
+    fn batch(&mut self, window: &Window, batch: &Fetched<'_>, now: Instant) {
+        let Some(stamp) = batch.stamp(&mut self.scratch).filter(|stamp| stamp.run == self.run_id) else { return };
+        self.ending.records_received.fetch_add(batch.records(), Ordering::AcqRel);
         let intended = window.zero + Duration::from_nanos(stamp.intended_ns);
         if intended >= window.from {
             let actual = window.zero + Duration::from_nanos(stamp.actual_ns);
-            from_intended.record(now.saturating_duration_since(intended), batch.records());
-            from_actual.record(now.saturating_duration_since(actual), batch.records());
+            self.from_intended.record(now.saturating_duration_since(intended), batch.records());
+            self.from_actual.record(now.saturating_duration_since(actual), batch.records());
         }
-        Next::Continue
-    };
-    let received = reader.run(&endless, progress, false, see)?;
-    Ok(Tailed { from_intended, from_actual, fetches: received.fetches })
+    }
+
+    fn is_over(&mut self, _: &Window, now: Instant) -> bool {
+        if self.ending.is_complete() {
+            return true;
+        }
+        self.ending.is_near() && now - *self.ended_at.get_or_insert(now) > LAST_RECORDS_WAIT
+    }
 }

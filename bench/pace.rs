@@ -36,6 +36,29 @@ impl Schedule {
 /// The last stretch before a send is not slept through: an idle CPU wakes late
 /// (25 to 50 µs on a virtual machine), and that would count as the broker's.
 const AWAKE_BEFORE: Duration = Duration::from_micros(60);
+const AWAKE_BEFORE_MIN: Duration = Duration::from_micros(5);
+
+/// How late this thread wakes from its sleeps, as it was seen so far: a quiet CPU that idles lightly wakes within a few
+/// microseconds, and then hardly anything has to be waited through awake.
+#[derive(Clone, Copy, Debug)]
+pub struct Oversleep(Duration);
+
+impl Oversleep {
+    pub fn unknown() -> Oversleep {
+        Oversleep(AWAKE_BEFORE / 2)
+    }
+
+    /// It woke so much too late. What is longer than the longest stretch says that others had the CPU.
+    pub fn observe(&mut self, late: Duration) {
+        let late = late.min(AWAKE_BEFORE);
+        self.0 = (self.0 * 15 + late) / 16;
+    }
+
+    /// How long before a send the thread stays awake.
+    pub fn awake_before(self) -> Duration {
+        (self.0 * 2).clamp(AWAKE_BEFORE_MIN, AWAKE_BEFORE)
+    }
+}
 
 /// Waits until `due`: sleeps, and for the last stretch hands the CPU to whoever
 /// else of the client wants it without going to sleep.
@@ -71,6 +94,20 @@ mod tests {
         assert_eq!(schedule.due(300_000 * 60) - start, Duration::from_secs(60));
         assert_eq!(schedule.count_until(start + Duration::from_secs(2)), 600_000);
         assert_eq!(schedule.count_until(start), 0);
+    }
+
+    #[test]
+    fn who_wakes_in_time_need_not_stay_awake() {
+        let mut oversleep = Oversleep::unknown();
+        assert_eq!(oversleep.awake_before(), AWAKE_BEFORE);
+        (0..200).for_each(|_| oversleep.observe(Duration::from_micros(4)));
+        let awake = oversleep.awake_before();
+        assert!(awake > Duration::from_micros(5) && awake < Duration::from_micros(10), "{awake:?}");
+        // A second without a CPU is no reason to stay awake longer than ever.
+        (0..200).for_each(|_| oversleep.observe(Duration::from_secs(1)));
+        assert_eq!(oversleep.awake_before(), AWAKE_BEFORE);
+        (0..200).for_each(|_| oversleep.observe(Duration::ZERO));
+        assert_eq!(oversleep.awake_before(), AWAKE_BEFORE_MIN);
     }
 
     #[test]

@@ -1,14 +1,23 @@
-//! The frame around every measurement: workers in threads of their own, a window
-//! of time in which things count, and what broker and client used meanwhile.
+//! The frame around every measurement: stations (one connection and its work
+//! each) driven by a few threads, a window of time in which things count, and
+//! what broker and client used meanwhile.
+//!
+//! A thread drives many stations: it sleeps until a request is due or an answer
+//! has come on any of them. So the client needs no more threads than it has CPUs.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
+use crate::cluster::PATIENCE;
 use crate::failure;
-use crate::failure::Outcome;
+use crate::failure::{Doing, Outcome};
+use crate::link::Link;
+use crate::pace::Oversleep;
 use crate::process::{Usage, Used};
 
 /// When a run's requests count.
@@ -31,11 +40,6 @@ impl Window {
         Window { zero, from, until: duration.map(|duration| from + duration), stop: AtomicBool::new(false) }
     }
 
-    /// The same clock and warm-up, for work that ends by itself.
-    pub fn without_end(&self) -> Window {
-        Window { zero: self.zero, from: self.from, until: None, stop: AtomicBool::new(false) }
-    }
-
     /// Whether nothing may be sent any more at `now`.
     pub fn is_over(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now >= until) || self.stop.load(Ordering::Relaxed)
@@ -51,7 +55,7 @@ impl Window {
     }
 }
 
-/// What one worker has done so far. Written by it alone, read at the window's ends.
+/// What the stations that count have done so far, read at the window's ends.
 #[derive(Default)]
 pub struct Progress {
     pub records: AtomicU64,
@@ -74,9 +78,11 @@ struct Done {
     requests: u64,
 }
 
-fn done(progress: &[Progress]) -> Done {
-    let sum = |of: fn(&Progress) -> &AtomicU64| progress.iter().map(|p| of(p).load(Ordering::Relaxed)).sum();
-    Done { records: sum(|p| &p.records), bytes: sum(|p| &p.bytes), requests: sum(|p| &p.requests) }
+impl Progress {
+    fn done(&self) -> Done {
+        let read = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        Done { records: read(&self.records), bytes: read(&self.bytes), requests: read(&self.requests) }
+    }
 }
 
 /// What happened within the window.
@@ -90,28 +96,115 @@ pub struct Measured {
     pub client: Option<Used>,
 }
 
-/// A worker: runs in its own thread and counts what it did.
-pub type Worker<'a, T> = Box<dyn FnOnce(&Window, &Progress) -> Outcome<T> + Send + 'a>;
+/// One connection and its work, done in turns.
+pub trait Station<T>: Send {
+    fn link(&self) -> &Link;
 
-/// Runs the workers to their end. Only the first `counted` of them count in
-/// [`Measured`]: an end-to-end run's consumers do not.
+    fn link_mut(&mut self) -> &mut Link;
+
+    /// Does what can be done now without waiting. `readable`: answers may have come.
+    fn turn(&mut self, window: &Window, readable: bool) -> Outcome<Turn>;
+
+    /// What it measured. Called when it is done, or when the run is given up.
+    fn finish(self: Box<Self>, window: &Window) -> T;
+}
+
+/// What a station waits for, besides room in its socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    Done,
+    Wait {
+        /// When it wants its next turn, whatever happens.
+        due: Option<Instant>,
+        /// Since when, at least, the broker has owed it an answer.
+        owed_since: Option<Instant>,
+    },
+}
+
+/// A thread without anything to do looks up after so long: at the window's end, and whether it was stopped.
+const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
+
+/// Drives stations until all are done.
+fn drive<T>(window: &Window, mut stations: Vec<Box<dyn Station<T> + '_>>) -> Outcome<Vec<T>> {
+    let mut finished = Vec::with_capacity(stations.len());
+    let mut readable = vec![false; stations.len()];
+    let mut oversleep = Oversleep::unknown();
+    loop {
+        let (mut due, mut at): (Option<Instant>, usize) = (None, 0);
+        while at < stations.len() {
+            let turn = stations[at].turn(window, readable[at])?;
+            let now = Instant::now();
+            let Turn::Wait { due: own, owed_since } = turn else {
+                finished.push(stations.swap_remove(at).finish(window));
+                readable.swap_remove(at);
+                continue;
+            };
+            if owed_since.is_some_and(|since| now > since.max(stations[at].link().heard) + PATIENCE) {
+                return Err(failure!("the broker did not answer for {} s", PATIENCE.as_secs()));
+            }
+            due = [due, own].into_iter().flatten().min();
+            at += 1;
+        }
+        if stations.is_empty() || window.was_stopped() {
+            finished.extend(stations.into_iter().map(|station| station.finish(window)));
+            return Ok(finished);
+        }
+
+        // The last stretch before a send is not slept through: whoever wakes late would blame the broker for it.
+        let (now, awake_before) = (Instant::now(), oversleep.awake_before());
+        let sleep = due.map_or(LOOK_UP_AFTER, |due| due.saturating_duration_since(now + awake_before));
+        let sleep = sleep.min(LOOK_UP_AFTER);
+        let timeout = Timespec::try_from(sleep).doing(|| String::from("wait for answers"))?;
+        let mut sockets = Vec::with_capacity(stations.len());
+        for station in &stations {
+            let mut wanted = PollFlags::IN;
+            wanted.set(PollFlags::OUT, station.link().is_blocked());
+            sockets.push(PollFd::from_borrowed_fd(station.link().stream().as_fd(), wanted));
+        }
+        match poll(&mut sockets, Some(&timeout)) {
+            Ok(0) if sleep > Duration::ZERO => oversleep.observe((now + sleep).elapsed()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).doing(|| String::from("wait for answers")),
+        }
+        let events: Vec<PollFlags> = sockets.iter().map(|socket| socket.revents()).collect();
+        for (at, events) in events.into_iter().enumerate() {
+            // An error or a hang-up shows when the socket is read.
+            readable[at] = events.intersects(!PollFlags::OUT);
+            if events.contains(PollFlags::OUT) {
+                stations[at].link_mut().unblock();
+            }
+        }
+    }
+}
+
+/// Deals stations out to at most `threads` threads and drives them to their end.
+/// `progress` is where the stations that count do so.
 pub fn measure<T: Send>(
     window: &Window,
     broker_pid: Option<u32>,
-    workers: Vec<Worker<'_, T>>,
-    counted: usize,
+    stations: Vec<Box<dyn Station<T> + '_>>,
+    threads: usize,
+    progress: &Progress,
 ) -> Outcome<(Measured, Vec<T>)> {
-    let progress: Vec<Progress> = workers.iter().map(|_| Progress::default()).collect();
-    let expected = workers.len();
+    let expected = threads.clamp(1, stations.len().max(1));
+    let mut hands: Vec<Vec<Box<dyn Station<T> + '_>>> = (0..expected).map(|_| Vec::new()).collect();
+    for (index, station) in stations.into_iter().enumerate() {
+        hands[index % expected].push(station);
+    }
     let read_broker = || broker_pid.map(Usage::of).transpose();
     let read_client = || Usage::of(std::process::id()).ok();
+    let read_all = || (progress.done(), read_broker(), read_client());
+    // Without a warm-up the readings are taken before there is a thread that could send, so that nothing slips by between
+    // its due time and ours.
+    let no_warm_up = window.from == window.zero;
+    let first = no_warm_up.then(read_all);
     std::thread::scope(|scope| {
         let (report, reports) = mpsc::channel();
-        for (index, (worker, progress)) in workers.into_iter().zip(&progress).enumerate() {
+        for (index, stations) in hands.into_iter().enumerate() {
             let report = report.clone();
             scope.spawn(move || {
                 crate::pace::sharpen_timer();
-                let result = worker(window, progress);
+                let result = drive(window, stations);
                 if result.is_err() {
                     window.stop.store(true, Ordering::Relaxed);
                 }
@@ -120,7 +213,7 @@ pub fn measure<T: Send>(
         }
         drop(report);
 
-        let mut results: Vec<Option<Outcome<T>>> = (0..expected).map(|_| None).collect();
+        let mut results: Vec<Option<Outcome<Vec<T>>>> = (0..expected).map(|_| None).collect();
         let mut arrived = 0;
         // Takes reports until `deadline`, or until all are in or one failed.
         let mut collect = |deadline: Option<Instant>| {
@@ -139,26 +232,22 @@ pub fn measure<T: Send>(
             }
         };
 
-        // Without a warm-up the readings are taken before the first request, so that
-        // none slips by between its due time and ours.
-        let no_warm_up = window.from == window.zero;
         if !no_warm_up {
             collect(Some(window.from));
         }
-        let (before, broker_before, client_before) = (done(&progress[..counted]), read_broker(), read_client());
+        let (before, broker_before, client_before) = first.unwrap_or_else(read_all);
         let begun = if no_warm_up { window.zero } else { Instant::now() };
         if let Some(until) = window.until {
             collect(Some(until));
         } else {
             collect(None);
         }
-        let (after, broker_after, client_after, ended) =
-            (done(&progress[..counted]), read_broker(), read_client(), Instant::now());
+        let ((after, broker_after, client_after), ended) = (read_all(), Instant::now());
         collect(None);
 
-        let mut finished = Vec::with_capacity(expected);
+        let mut finished = Vec::new();
         for result in results {
-            finished.push(result.unwrap_or_else(|| Err(failure!("a worker ended without a report")))?);
+            finished.extend(result.unwrap_or_else(|| Err(failure!("a thread ended without a report")))?);
         }
         let broker = match (broker_before?, broker_after?) {
             (Some(before), Some(after)) => Some(before.until(&after)),
@@ -243,6 +332,47 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    /// A link to nobody in particular.
+    fn link() -> (Link, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Link::new(stream).unwrap(), listener.accept().unwrap().0)
+    }
+
+    /// A station whose turns are a closure's.
+    struct Scripted<F> {
+        link: Link,
+        turn: F,
+    }
+
+    impl<F: FnMut(&Window) -> Outcome<Turn> + Send> Station<u64> for Scripted<F> {
+        fn link(&self) -> &Link {
+            &self.link
+        }
+
+        fn link_mut(&mut self) -> &mut Link {
+            &mut self.link
+        }
+
+        fn turn(&mut self, window: &Window, _: bool) -> Outcome<Turn> {
+            (self.turn)(window)
+        }
+
+        fn finish(self: Box<Self>, _: &Window) -> u64 {
+            42
+        }
+    }
+
+    fn scripted<'a>(turn: impl FnMut(&Window) -> Outcome<Turn> + Send + 'a) -> (Box<dyn Station<u64> + 'a>, TcpStream) {
+        let (link, other) = link();
+        (Box::new(Scripted { link, turn }), other)
+    }
+
+    fn wait_until(due: Instant) -> Outcome<Turn> {
+        Ok(Turn::Wait { due: Some(due), owed_since: None })
+    }
 
     #[test]
     fn only_what_happens_within_the_window_counts() {
@@ -253,15 +383,22 @@ mod tests {
             .find_map(|attempt| {
                 assert!(attempt < 200, "one of the threads is always late");
                 let window = Window::new(Duration::from_millis(50), None);
-                let early = AtomicBool::new(false);
-                let worker: Worker<'_, u64> = Box::new(|window, progress| {
-                    progress.add(1000, 1);
-                    early.store(Instant::now() < window.from, Ordering::Relaxed);
-                    crate::pace::wait_until(window.from + WORK);
+                let (early, progress) = (AtomicBool::new(false), Progress::default());
+                let mut turns = 0;
+                let (station, _other) = scripted(|window| {
+                    turns += 1;
+                    if turns == 1 {
+                        progress.add(1000, 1);
+                        early.store(Instant::now() < window.from, Ordering::Relaxed);
+                    }
+                    if Instant::now() < window.from + WORK {
+                        return wait_until(window.from + WORK);
+                    }
                     progress.add(7, 70);
-                    Ok(42)
+                    Ok(Turn::Done)
                 });
-                let (measured, results) = measure(&window, Some(std::process::id()), vec![worker], 1).unwrap();
+                let (measured, results) =
+                    measure(&window, Some(std::process::id()), vec![station], 1, &progress).unwrap();
                 let first_reading_at_latest = Instant::now() - measured.elapsed;
                 let in_time = early.into_inner() && first_reading_at_latest < window.from + WORK;
                 in_time.then_some((measured, results))
@@ -278,16 +415,53 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_fails_stops_the_others() {
+    fn a_station_that_fails_stops_the_others() {
+        // In the same thread, and in another.
+        for threads in [1, 2, 9] {
+            let window = Window::new(Duration::ZERO, Some(Duration::from_secs(600)));
+            let (waiting, _one) = scripted(|_| Ok(Turn::Wait { due: None, owed_since: None }));
+            let mut turns = 0;
+            let (failing, _other) = scripted(|window| {
+                turns += 1;
+                if turns < 3 { wait_until(window.zero) } else { Err(failure!("broken")) }
+            });
+            let result = measure(&window, None, vec![waiting, failing], threads, &Progress::default());
+            assert_eq!(result.unwrap_err().0, "broken");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_owes_an_answer_for_too_long_ends_the_run() {
         let window = Window::new(Duration::ZERO, Some(Duration::from_secs(600)));
-        let failing: Worker<'_, ()> = Box::new(|_, _| Err(failure!("broken")));
-        let waiting: Worker<'_, ()> = Box::new(|window, _| {
-            while !window.is_over(Instant::now()) {
-                std::thread::yield_now();
-            }
-            Ok(())
-        });
-        let result = measure(&window, None, vec![waiting, failing], 2);
-        assert_eq!(result.unwrap_err().0, "broken");
+        let long_ago = Instant::now().checked_sub(2 * PATIENCE).unwrap();
+        let (mut link, _other) = link();
+        link.heard = long_ago;
+        let turn = |_: &Window| Ok(Turn::Wait { due: None, owed_since: Some(long_ago) });
+        let result = measure(&window, None, vec![Box::new(Scripted { link, turn })], 1, &Progress::default());
+        assert!(result.unwrap_err().0.contains("did not answer"));
+    }
+
+    #[test]
+    fn one_thread_drives_many_stations() {
+        let window = Window::new(Duration::ZERO, None);
+        let progress = Progress::default();
+        let (mut stations, mut others) = (Vec::new(), Vec::new());
+        for number in 0..100u64 {
+            let mut left = number % 7;
+            let progress = &progress;
+            let (station, other) = scripted(move |window| {
+                if left == 0 {
+                    return Ok(Turn::Done);
+                }
+                left -= 1;
+                progress.add(1, 0);
+                wait_until(window.zero)
+            });
+            stations.push(station);
+            others.push(other);
+        }
+        let (measured, results) = measure(&window, None, stations, 3, &progress).unwrap();
+        assert_eq!(results, vec![42; 100]);
+        assert_eq!(measured.requests, (0..100).map(|number| number % 7).sum::<u64>());
     }
 }

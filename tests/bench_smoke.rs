@@ -29,14 +29,30 @@ fn what_was_produced_is_consumed() {
     let mut expected = 0;
     for (acks, shape) in [
         ("all", &["--batch-records", "50", "--records", "3000"][..]),
-        ("1", &["--batch-records", "7", "--records", "4200", "--threads", "2", "--in-flight", "1"]),
+        ("1", &["--batch-records", "7", "--records", "4200", "--connections", "2", "--in-flight", "1"]),
         ("0", &["--batch-records", "50", "--records", "3000", "--record-bytes", "0"]),
         (
             "all",
             &["--batch-records", "200", "--record-bytes", "1024", "--batches-per-request", "3", "--records", "6000"],
         ),
-        ("all", &["--idempotent", "--batch-records", "100", "--threads", "2", "--records", "6000"]),
+        ("all", &["--idempotent", "--batch-records", "100", "--connections", "2", "--records", "6000"]),
         ("all", &["--rate", "20000", "--batch-records", "10", "--records", "4000"]),
+        ("all", &["--codec", "lz4", "--filling", "text", "--batch-records", "50", "--records", "3000"]),
+        (
+            "1",
+            &[
+                "--keys",
+                "skewed",
+                "--key-count",
+                "500",
+                "--record-bytes",
+                "lognormal:80:900",
+                "--batch-records",
+                "40",
+                "--records",
+                "4000",
+            ],
+        ),
     ] {
         let result = bench(&broker, "produce", &topic, &[&["--acks", acks, "--warm-up", "0"], shape].concat());
         let records = result["records_total"].as_u64().unwrap();
@@ -52,7 +68,7 @@ fn what_was_produced_is_consumed() {
         expected += records;
     }
     for sessions in ["on", "off"] {
-        let small = ["--partition-max-bytes", "30000", "--in-flight", "2", "--threads", "2", "--verify"];
+        let small = ["--partition-max-bytes", "30000", "--in-flight", "2", "--connections", "2", "--verify"];
         let result = bench(&broker, "consume", &topic, &[&["--sessions", sessions], &small[..]].concat());
         assert_eq!(result["records_total"].as_u64().unwrap(), expected, "{result:#}");
         assert_eq!(result["records_expected"], result["records_total"]);
@@ -74,6 +90,71 @@ fn records_arrive_end_to_end_and_the_acknowledgement_is_named() {
         assert!(seen > 0, "{result:#}");
         let acknowledged = result["ack_from_intended"]["p50_us"].as_f64().unwrap();
         assert!(acknowledged > 1.0, "{result:#}");
+    }
+}
+
+#[test]
+fn compressed_records_arrive_end_to_end() {
+    let broker = Broker::start();
+    let topic = unique("bench-codec");
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let arguments =
+            ["--codec", codec, "--filling", "text", "--batch-records", "5", "--rate", "1000", "--duration", "0.3"];
+        let result =
+            bench(&broker, "end-to-end", &topic, &[&arguments[..], &["--warm-up", "0", "--keys", "random"]].concat());
+        assert_eq!((&result["codec"], &result["keys"]), (&Value::from(codec), &Value::from("random")));
+        assert!(result["records_sent"].as_u64().unwrap() > 0 && result["records_sent"] == result["records_received"]);
+    }
+}
+
+#[test]
+fn runs_are_repeated_and_their_curves_are_drawn() {
+    let broker = Broker::start();
+    let (topic, folder) = (unique("bench-runs"), harness::folder());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (curve, log, drawing) = (path("curve.hgrm"), path("curve.hlog"), path("curve.svg"));
+    let files = ["--histogram", &curve, "--hdr", &log, "--svg", &drawing];
+    let run = ["--runs", "3", "--recreate", "--warm-up", "0", "--rate", "2000", "--records", "100"];
+    let result = bench(&broker, "produce", &topic, &[&run[..], &files[..]].concat());
+    let runs = result["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3, "{result:#}");
+    let mut medians: Vec<f64> = runs.iter().map(|run| run["ack_from_intended"]["p50_us"].as_f64().unwrap()).collect();
+    medians.sort_unstable_by(f64::total_cmp);
+    assert_eq!(result["ack_from_intended"]["p50_us"].as_f64().unwrap(), medians[1]);
+    assert!(std::fs::read_to_string(curve).unwrap().contains("Total count = 300]"));
+    assert!(std::fs::read_to_string(&drawing).unwrap().contains("ack_from_intended"));
+
+    let drawn = path("both.svg");
+    let named = [format!("one={log}"), format!("other={log}")];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog-bench"));
+    run_command(command.args(["plot", "--svg", &drawn, "--title", "two", "--curve", "ack_from_intended"]).args(named));
+    assert_eq!(std::fs::read_to_string(drawn).unwrap().matches("<polyline").count(), 2);
+}
+
+fn run_command(command: &mut Command) {
+    run(command, wait::seconds(60));
+}
+
+#[test]
+fn partitions_are_counted_up_and_a_backlog_is_drained() {
+    let broker = Broker::start();
+    let topic = unique("bench-counts");
+    let arguments = ["--counts", "1,20", "--rate", "500", "--records", "100", "--warm-up", "0"];
+    let result = bench(&broker, "partitions", &topic, &arguments);
+    for count in [1, 20] {
+        let one = &result["by_count"][count.to_string()];
+        assert_eq!((one["partitions"].as_u64(), one["records_total"].as_u64()), (Some(count), Some(100)), "{result:#}");
+    }
+
+    let arguments = ["--backlog", "30000", "--rate", "1000", "--duration", "1", "--warm-up", "0.1"];
+    let result = bench(&broker, "drain", &unique("bench-drain"), &arguments);
+    let count = |name: &str| result[name]["count"].as_u64().unwrap();
+    assert!(result["backlog_records"].as_u64().unwrap() >= 30_990, "{result:#}");
+    // All that were due are counted, before or after the consumer had caught up. (Each connection rounds its share.)
+    let all = [count("ack_alone_from_intended"), count("ack_from_intended") + count("ack_afterwards_from_intended")];
+    assert!(all.iter().all(|count| (990..=1010).contains(count)), "{result:#}");
+    if let Some(records) = result["drain_records"].as_u64() {
+        assert!(records >= 30_990 && result["drain_seconds"].as_f64().unwrap() > 0.0, "{result:#}");
     }
 }
 
