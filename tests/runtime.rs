@@ -48,7 +48,7 @@ fn localhost() -> SocketAddr {
 fn plan(cores: usize) -> CorePlan {
     let cpus = runtime::allowed_cpus();
     let cpus = (0..cores).map(|core| cpus[core % cpus.len()]).collect();
-    CorePlan { io_memory_bytes: 64 << 10, ..CorePlan::new(cpus, None) }
+    CorePlan::new(cpus)
 }
 
 fn open_files() -> usize {
@@ -320,7 +320,7 @@ fn busy_upkeep_does_not_hold_sockets_up() {
             client.send(&mut Rope::from(bytes::Bytes::from_static(b"x"))).await.unwrap();
             client.receive(&mut back).await.unwrap();
         }
-        // Slices of 100 ms, glommio's default, would make it 6 s at least; ours make it some 60 ms. Of this thread's
+        // Slices of 100 ms would make it 6 s at least; ours make it some 60 ms. Of this thread's
         // own time, which the hog uses to the full: what else the machine does is not counted.
         let spent = cpu_time_of("/proc/thread-self") - before;
         assert!(spent < Duration::from_secs(2), "{spent:?}");
@@ -335,8 +335,8 @@ fn busy_upkeep_does_not_hold_sockets_up() {
 
 #[test]
 fn cores_go_on_though_there_are_many_more_than_cpus() {
-    // Threads that lose their CPU at any moment: this is where glommio parks with
-    // tasks ready to run, and where without the heartbeat it would park for good.
+    // Threads that lose their CPU at any moment: a wake-up that is lost shows here, as a
+    // test that takes a second for it, or for ever.
     let threads: Vec<_> = (0..12)
         .map(|_| {
             std::thread::spawn(|| {

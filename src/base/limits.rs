@@ -23,8 +23,8 @@ pub const TAIL_MARK_BYTES: usize = 16 << 10;
 pub const LOG_READ_BYTES_MAX: usize = 4 << 20;
 
 /// Reads of the drive that one fetch has under way at a time: enough to keep the drive
-/// busy while one is taken apart. Each is polled whenever another completes, which
-/// glommio counts; few hundred would be too many.
+/// busy while one is taken apart. Each is polled whenever another completes: few
+/// hundred would be too many.
 pub const READS_AT_ONCE: usize = 8;
 
 /// Memory on each core for what it reads on behalf of others behind the same broker

@@ -99,7 +99,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
         unclean: AtomicBool::new(false),
         began,
     });
-    let mut plan = CorePlan::new(cpus, facts.memlock_bytes);
+    let mut plan = CorePlan::new(cpus);
     plan.data_dirs = vec![data_dir.clone()];
     // -1, "none", becomes `None`.
     plan.stall = u64::try_from(process.setup.config.core_stall_threshold_ms).ok().map(Duration::from_millis);

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::reactor;
 use crate::base::{Moment, UnixMs};
 
 /// The monotonic clock.
@@ -49,27 +50,24 @@ pub fn unix_ms() -> UnixMs {
 
 /// Sleeps on this core for at least `duration`.
 pub async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
+    sleep_until(Instant::now() + duration).await;
 }
 
 /// Sleeps until `deadline`; returns at once when it has passed.
 pub async fn sleep_until(deadline: Instant) {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if !left.is_zero() {
-        sleep(left).await;
-    }
+    reactor::sleep_until(deadline).await;
 }
 
 /// The result of `future`, or `None` when `limit` passes first; the future is
 /// dropped then.
 ///
 /// For futures that wait within the core (`base::wait`, flags, timers, sockets).
-/// Not for the mesh, accept or disk operations: dropping those leaves an
-/// operation under way whose outcome nobody learns. Put the deadline into the
-/// task that waits for them instead.
+/// Not for the mesh or disk operations: dropping those leaves an operation under
+/// way whose outcome nobody learns. Put the deadline into the task that waits for
+/// them instead.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut timer = pin!(glommio::timer::sleep(limit));
+    let mut timer = pin!(reactor::sleep_until(Instant::now() + limit));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));

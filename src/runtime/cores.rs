@@ -10,24 +10,23 @@ use std::fmt::Display;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
-use glommio::timer::Timer;
-use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
+use super::jobs::Helper;
 use super::process::{Process, RuntimeError, wait_readable};
+use super::reactor::{self, Reactor};
+use super::ring::RING_BYTES_MAX;
 use super::task::{Events, Queue, StopFlag, panic_message};
 use super::watch::{Lookout, Stall, Tag, Watch};
 use super::{disk, signal};
+use crate::base::CoreIndex;
 use crate::base::wait::Signal;
-use crate::base::{CoreIndex, limits};
 
 /// How the cores are to run.
 #[derive(Clone, Debug)]
@@ -37,13 +36,6 @@ pub struct CorePlan {
     /// Directories whose devices are warmed up on every core before its main
     /// future starts; a device that cannot be read directly fails the start.
     pub data_dirs: Vec<PathBuf>,
-    /// How long a busy task may run before others get their turn.
-    pub preempt: Duration,
-    /// How long a core spins before it sleeps. `None`: not at all, so that an idle
-    /// core costs nothing; 50 to 100 µs lowers latency on CPUs of our own.
-    pub spin: Option<Duration>,
-    /// Memory per core registered with the kernel for file I/O, in bytes.
-    pub io_memory_bytes: usize,
     /// After a failure, how long cores may take to stop before the process exits.
     pub grace: Duration,
     /// A task that holds a core for longer is counted and logged ([`super::task::stalls`]);
@@ -53,28 +45,9 @@ pub struct CorePlan {
 
 impl CorePlan {
     /// The plan for these CPUs, with everything else at its default.
-    /// `memlock_bytes` is what may be locked beside the rings
-    /// ([`super::HostFacts::memlock_bytes`]), `None` when there is no limit.
-    pub fn new(cpus: Vec<usize>, memlock_bytes: Option<u64>) -> CorePlan {
-        let io_memory_bytes = io_memory_bytes(cpus.len(), memlock_bytes);
-        let preempt = Duration::from_micros(PREEMPT_US);
-        let (grace, stall) = (Duration::from_secs(5), Some(STALL));
-        CorePlan { cpus, data_dirs: Vec::new(), preempt, spin: None, io_memory_bytes, grace, stall }
+    pub fn new(cpus: Vec<usize>) -> CorePlan {
+        CorePlan { cpus, data_dirs: Vec::new(), grace: Duration::from_secs(5), stall: Some(STALL) }
     }
-}
-
-/// Registered memory per core. Registering pins the pages, so it counts as
-/// resident from the start: 24 MiB for the whole process, no more than 8 MiB for a
-/// core. The kernel counts it three times (one ring each) against the limit.
-/// Buffers beyond it come from the heap, unregistered.
-fn io_memory_bytes(cores: usize, memlock_bytes: Option<u64>) -> usize {
-    const PROCESS_BYTES: usize = 24 << 20;
-    const CORE_BYTES_MAX: usize = 8 << 20;
-    const CORE_BYTES_MIN: usize = 64 << 10;
-    let cores = cores.max(1);
-    let allowed = memlock_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    let fair = (PROCESS_BYTES / cores).min(allowed / 3 / cores).min(CORE_BYTES_MAX);
-    fair.max(CORE_BYTES_MIN) & !(limits::BLOCK_BYTES - 1)
 }
 
 /// The usual bound on one turn of a task: forty times what a slice of work may take
@@ -105,7 +78,7 @@ fn set_affinity(cpus: &[usize]) {
 /// What this thread's core knows of itself.
 pub(super) struct Core {
     index: CoreIndex,
-    queues: [TaskQueueHandle; 3],
+    helper: Helper,
     process: Arc<Process>,
     stop: StopFlag,
     terminations: Cell<u32>,
@@ -129,6 +102,11 @@ pub(super) fn current() -> Rc<Core> {
     CURRENT.with(|current| current.borrow().clone()).expect("this thread runs no core (run_cores, run_one)")
 }
 
+/// The same, or `None` at the end of a core.
+pub(super) fn try_current() -> Option<Rc<Core>> {
+    CURRENT.try_with(|current| current.borrow().clone()).ok()?
+}
+
 /// Takes the core off its thread when its main future is over.
 struct Installed(Rc<Core>);
 
@@ -139,25 +117,10 @@ impl Drop for Installed {
 }
 
 impl Core {
-    /// To be called within a running executor.
-    fn install(index: CoreIndex, process: Arc<Process>, stall: Option<Duration>) -> Installed {
-        let executor = glommio::executor();
-        let queues = [
-            executor.create_task_queue(
-                Shares::Static(1000),
-                Latency::Matters(Duration::from_micros(PREEMPT_US)),
-                "network",
-            ),
-            executor.create_task_queue(
-                Shares::Static(1000),
-                Latency::Matters(Duration::from_micros(PREEMPT_US)),
-                "log",
-            ),
-            executor.create_task_queue(Shares::Static(100), Latency::NotImportant, "upkeep"),
-        ];
+    fn install(index: CoreIndex, process: Arc<Process>, helper: Helper, stall: Option<Duration>) -> Installed {
         let core = Rc::new(Core {
             index,
-            queues,
+            helper,
             process,
             stop: StopFlag::new(),
             terminations: Cell::new(0),
@@ -178,12 +141,8 @@ impl Core {
         &self.process
     }
 
-    pub fn queue(&self, queue: Queue) -> TaskQueueHandle {
-        match queue {
-            Queue::Network => self.queues[0],
-            Queue::Log => self.queues[1],
-            Queue::Upkeep => self.queues[2],
-        }
+    pub fn helper(&self) -> &Helper {
+        &self.helper
     }
 
     /// What a task is called for [`Core::turn`].
@@ -256,7 +215,6 @@ where
 {
     let set_up = |error: std::io::Error| RuntimeError::Process(error.to_string());
     let signals = signal::Signals::new().map_err(set_up)?;
-    signal::Nudge::prepare();
     let process = Arc::new(Process::new(plan.cpus.len()).map_err(set_up)?);
     let plan = Arc::new(plan);
     let mut threads = Vec::new();
@@ -281,7 +239,7 @@ where
             }
         }
     }
-    supervise(&process, &signals, &threads, plan.grace).map_err(set_up)?;
+    supervise(&process, &signals, plan.grace).map_err(set_up)?;
     for thread in threads {
         // Panics are caught within.
         let _ = thread.join();
@@ -289,20 +247,13 @@ where
     process.failure().map_or(Ok(()), Err)
 }
 
-/// How often cores are woken from outside: see [`heartbeat`]. More often until each
-/// has started, for before that they have no heartbeat.
-const NUDGE: Duration = Duration::from_secs(1);
-const NUDGE_AT_START: Duration = Duration::from_millis(2);
+/// How often it is looked whether the cores turn.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Exit code when cores do not stop after a failure (`EX_SOFTWARE`).
 const EXIT_STUCK: i32 = 70;
 
-fn supervise(
-    process: &Process,
-    signals: &signal::Signals,
-    threads: &[JoinHandle<()>],
-    grace: Duration,
-) -> std::io::Result<()> {
+fn supervise(process: &Process, signals: &signal::Signals, grace: Duration) -> std::io::Result<()> {
     let mut deadline = None;
     let mut lookout = Lookout::new(process.pulses(), Instant::now());
     loop {
@@ -318,13 +269,8 @@ fn supervise(
             }
         }
         lookout.look(process.pulses(), Instant::now());
-        let nudge = if process.all_started() { NUDGE } else { NUDGE_AT_START };
-        let left = deadline.map_or(nudge, |deadline| deadline.saturating_duration_since(Instant::now()).min(nudge));
+        let left = deadline.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
         let (signalled, changed) = wait_readable(signals.fd(), process.changed_fd(), left)?;
-        if !signalled && !changed {
-            // None of them has been joined yet.
-            threads.iter().for_each(|thread| signal::Nudge::thread(thread).wake());
-        }
         if signalled {
             while let Some(number) = signals.take() {
                 tracing::info!("received signal {number}");
@@ -343,32 +289,29 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: Display,
 {
-    // glommio starts its helper thread from here before it binds this thread to
-    // its CPU, and the helper keeps the affinity of this moment.
+    // The helper is started from here before this thread is bound to its CPU, and keeps the
+    // affinity of this moment.
     let allowed = allowed_cpus();
     let spare: Vec<usize> = allowed.into_iter().filter(|cpu| !plan.cpus.contains(cpu)).collect();
     if !spare.is_empty() {
         set_affinity(&spare);
     }
-    let mut builder = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name("corelog")
-        .ring_depth(RING_DEPTH)
-        .preempt_timer(plan.preempt)
-        .io_memory(plan.io_memory_bytes)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
-    if let Some(spin) = plan.spin {
-        builder = builder.spin_before_park(spin);
-    }
-    let executor = match builder.make() {
+    let helper = match Helper::start() {
+        Ok(helper) => helper,
+        Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: error.to_string() }),
+    };
+    let executor = match executor(Placement::Fixed(cpu)) {
         Ok(executor) => executor,
-        Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: why_not_started(error) }),
+        Err(reason) => return process.fail(RuntimeError::Start { core, cpu, reason }),
     };
     executor.run(async {
-        process.core_started(core);
-        let installed = Core::install(core, Arc::clone(process), plan.stall);
-        let watcher = glommio::spawn_local(Rc::clone(&installed.0).watch()).detach();
-        let ended = StopFlag::new();
-        let heart = glommio::spawn_local(heartbeat(ended.clone())).detach();
+        let reactor = match Reactor::install(plan.cpus.len()) {
+            Ok(reactor) => reactor,
+            Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: why_not_started(error) }),
+        };
+        process.core_started(core, Arc::clone(reactor.bell()));
+        let installed = Core::install(core, Arc::clone(process), helper, plan.stall);
+        reactor::spawn(Queue::Log, Rc::clone(&installed.0).watch());
         let body = async {
             for dir in &plan.data_dirs {
                 disk::warm_up(dir).await.map_err(|error| format!("warm-up of {}: {error}", dir.display()))?;
@@ -377,7 +320,7 @@ where
         };
         let tag = installed.0.tag("main", None);
         let mut body = pin!(AssertUnwindSafe(body).catch_unwind());
-        match std::future::poll_fn(|cx| installed.0.turn(tag, || body.as_mut().poll(cx))).await {
+        match reactor.run(std::future::poll_fn(|cx| installed.0.turn(tag, || body.as_mut().poll(cx)))).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => process.fail(RuntimeError::Core { core, reason }),
             Err(panic) => {
@@ -386,58 +329,32 @@ where
             }
         }
         process.core_ended(core);
-        ended.raise();
-        watcher.await;
-        heart.await;
     });
 }
 
-/// Wakes the core up now and then. glommio 0.9 may go to sleep with tasks ready to
-/// run: when its preempt timer fires between its arming and the first look at the
-/// task queues (the thread was descheduled just there), no queue is run, and the
-/// core parks as if there were nothing to do, until the next event from outside
-/// (fixed in the fork as glommio/glommio#53, in no release). This bounds such a
-/// sleep, by about the time between two events of the core's work: the pause becomes a
-/// quarter after a look that found work, down to [`BEAT_BUSY`], and twice as long
-/// after one that found none, up to [`BEAT_IDLE`].
-///
-/// The beat itself can be hit; several timers are therefore armed at once. They lie
-/// ever further apart: a thread that has lost its CPU for a while finds all those
-/// of the meantime due in one, and that one may be hit. Behind the last of them
-/// stands [`supervise`], which nudges every core once a second.
-async fn heartbeat(ended: StopFlag) {
-    const DISTANCES: [u32; 6] = [1, 4, 16, 64, 256, 1024];
-    let mut pause = BEAT_BUSY;
-    while !ended.is_raised() {
-        let mut timers = DISTANCES.map(|distance| Timer::new(pause * distance));
-        let mut raised = pin!(ended.raised());
-        std::future::poll_fn(|cx| {
-            // All are polled, which arms them.
-            let polled = timers.iter_mut().map(|timer| Pin::new(timer).poll(cx).is_ready());
-            let fired = polled.fold(false, |any, ready| any | ready);
-            if fired { Poll::Ready(()) } else { raised.as_mut().poll(cx) }
-        })
-        .await;
-        // Tasks run since the last look; this one is among them.
-        let busy = glommio::executor().executor_stats().tasks_executed() > 1;
-        pause = if busy { pause / 4 } else { pause * 2 }.clamp(BEAT_BUSY, BEAT_IDLE);
-    }
+/// The executor that hosts a core: it gives the reactor its thread and carries the
+/// channels between cores. Its own rings, timers and memory stay as good as unused.
+fn executor(placement: Placement) -> Result<LocalExecutor, String> {
+    LocalExecutorBuilder::new(placement)
+        .name("corelog")
+        .ring_depth(HOST_RING_DEPTH)
+        .preempt_timer(HOST_PREEMPT)
+        .io_memory(64 << 10)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .make()
+        .map_err(why_not_started)
 }
 
-const BEAT_BUSY: Duration = Duration::from_millis(1);
-const BEAT_IDLE: Duration = Duration::from_millis(250);
+/// The reactor is the executor's only task: there is nobody to give way to.
+const HOST_PREEMPT: Duration = Duration::from_secs(3600);
 
-/// Slice of a busy queue before I/O is looked at again. Shorter means less delay for
-/// sockets beside busy tasks, and more re-arming.
-const PREEMPT_US: u64 = 500;
+/// Operations that one of the executor's rings can hold.
+const HOST_RING_DEPTH: usize = 32;
 
-/// Operations a ring can hold; more wait in glommio's queue.
-const RING_DEPTH: usize = 1024;
-
-/// What the kernel may count as locked for one core: three rings, each of 64 bytes
-/// per operation, twice 16 for completions and 4 for an index, in pages; old kernels
-/// round the two parts up to powers of two.
-pub(super) const RINGS_BYTES_MAX: u64 = 3 * 2 * 64 * RING_DEPTH as u64;
+/// What the kernel may count as locked for one core: its own ring, and the three of its
+/// executor, each of 64 bytes per operation, twice 16 for completions and 4 for an index,
+/// in pages; old kernels round the two parts up to powers of two.
+pub(super) const RINGS_BYTES_MAX: u64 = RING_BYTES_MAX + 3 * (2 * 64 * HOST_RING_DEPTH as u64 + (8 << 10));
 
 /// glommio's words for an executor that could not be made, and ours for the one cause
 /// that an operator can remove.
@@ -463,22 +380,16 @@ fn why_not_started(error: impl Display) -> String {
 pub fn run_one<T>(future: impl Future<Output = T>) -> T {
     let core = CoreIndex(0);
     let process = Arc::new(Process::new(1).expect("an eventfd can be had"));
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .name("corelog")
-        .ring_depth(128)
-        .preempt_timer(Duration::from_micros(PREEMPT_US))
-        .io_memory(64 << 10)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .make()
-        .expect("an executor can be made: io_uring and 512 KiB of locked memory");
-    let nudger = Nudger::start();
+    let helper = Helper::start().expect("a thread can be started");
+    let executor =
+        executor(Placement::Unbound).expect("an executor can be made: io_uring and 512 KiB of locked memory");
     // A panic is carried out of the executor before it goes on: unwinding through
     // glommio would leave its threads behind.
     let outcome = executor.run(async {
-        let installed = Core::install(core, Arc::clone(&process), Some(STALL));
-        let watcher = glommio::spawn_local(Rc::clone(&installed.0).watch()).detach();
-        let ended = StopFlag::new();
-        let heart = glommio::spawn_local(heartbeat(ended.clone())).detach();
+        let reactor = Reactor::install(1).expect("a ring can be had");
+        process.core_started(core, Arc::clone(reactor.bell()));
+        let installed = Core::install(core, Arc::clone(&process), helper, Some(STALL));
+        reactor::spawn(Queue::Log, Rc::clone(&installed.0).watch());
         let failed = async {
             installed.0.stop.raised().await;
             match process.failure() {
@@ -488,14 +399,10 @@ pub fn run_one<T>(future: impl Future<Output = T>) -> T {
             }
         };
         let guarded = async { Ok(AssertUnwindSafe(future).catch_unwind().await) };
-        let outcome = futures_lite::future::or(guarded, failed).await;
+        let outcome = reactor.run(futures_lite::future::or(guarded, failed)).await;
         process.core_ended(core);
-        ended.raise();
-        watcher.await;
-        heart.await;
         outcome
     });
-    drop(nudger);
     match outcome {
         Ok(Ok(output)) => output,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -503,69 +410,15 @@ pub fn run_one<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Does for [`run_one`] what [`supervise`] does for the cores: nudges the thread that
-/// made it, often at first, until dropped.
-struct Nudger {
-    done: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Nudger {
-    fn start() -> Nudger {
-        signal::Nudge::prepare();
-        let target = signal::Nudge::this_thread();
-        let done = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&done);
-        let body = move || {
-            let mut pause = NUDGE_AT_START;
-            while !seen.load(Ordering::Acquire) {
-                std::thread::park_timeout(pause);
-                target.wake();
-                pause = (pause * 2).min(NUDGE);
-            }
-        };
-        // Without the thread it goes on unprotected.
-        let thread = std::thread::Builder::new().name("corelog-nudge".to_owned()).spawn(body).ok();
-        Nudger { done, thread }
-    }
-}
-
-impl Drop for Nudger {
-    fn drop(&mut self) {
-        self.done.store(true, Ordering::Release);
-        // Joined, so that the target outlives every nudge.
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn registered_memory_stays_within_its_limits() {
-        const MIB: usize = 1 << 20;
-        for (cores, memlock, expected) in [
-            (1, None, 8 * MIB),
-            (2, None, 8 * MIB),
-            (4, None, 6 * MIB),
-            (32, None, 768 << 10),
-            (2, Some(8 << 20), 1396736),
-            (32, Some(8 << 20), 86016),
-            (64, Some(512 << 10), 64 << 10),
-        ] {
-            assert_eq!(io_memory_bytes(cores, memlock), expected, "{cores} cores, {memlock:?}");
-        }
-    }
 
     /// A plan for tests: two cores, on one CPU if there is only one.
     pub fn small_plan() -> CorePlan {
         let cpus = allowed_cpus();
         let cpus = vec![cpus[0], *cpus.last().unwrap()];
-        CorePlan { io_memory_bytes: 64 << 10, grace: Duration::from_secs(60), ..CorePlan::new(cpus, None) }
+        CorePlan { grace: Duration::from_secs(60), ..CorePlan::new(cpus) }
     }
 
     #[test]

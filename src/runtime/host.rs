@@ -25,8 +25,6 @@ pub struct HostNeeds {
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct HostFacts {
-    /// How much memory may be locked beside the rings, in bytes; `None`: no limit.
-    pub memlock_bytes: Option<u64>,
     /// The limit of open descriptors.
     pub files: u64,
     /// One line each, worth telling the operator.
@@ -37,11 +35,11 @@ pub struct HostFacts {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     #[error(
-        "io_uring is refused ({call}: {source}): it needs Linux 5.8 or newer, sysctl kernel.io_uring_disabled=0, and \
+        "io_uring is refused ({call}: {source}): it needs Linux 5.11 or newer, sysctl kernel.io_uring_disabled=0, and \
          in a container a seccomp profile that permits io_uring_setup, io_uring_enter and io_uring_register"
     )]
     IoUring { call: &'static str, source: io::Error },
-    #[error("io_uring of this kernel lacks the operation {0}: Linux 5.8 or newer is needed")]
+    #[error("io_uring of this kernel lacks {0}: Linux 5.11 or newer is needed")]
     Kernel(&'static str),
     #[error(
         "locked memory is limited to {have} bytes and {need} are needed: raise it (ulimit -l, LimitMEMLOCK= of the \
@@ -73,18 +71,14 @@ pub enum HostError {
 pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
     let mut warnings = Vec::new();
     check_io_uring()?;
-    let memlock_bytes = match raise(libc::RLIMIT_MEMLOCK).map_err(HostError::Limits)? {
-        Some(have) => {
-            let counted = rings_are_counted().map_err(HostError::Limits)?;
-            let rings = if counted { RINGS_BYTES_MAX * needs.cores as u64 } else { 0 };
-            let need = rings.max(MEMLOCK_MIN);
-            if have < need {
-                return Err(HostError::Memlock { have, need });
-            }
-            Some(have - rings)
+    if let Some(have) = raise(libc::RLIMIT_MEMLOCK).map_err(HostError::Limits)? {
+        let counted = rings_are_counted().map_err(HostError::Limits)?;
+        let rings = if counted { RINGS_BYTES_MAX * needs.cores as u64 } else { 0 };
+        let need = rings.max(MEMLOCK_MIN);
+        if have < need {
+            return Err(HostError::Memlock { have, need });
         }
-        None => None,
-    };
+    }
     let files = raise(libc::RLIMIT_NOFILE).map_err(HostError::Limits)?.unwrap_or(u64::MAX);
     let need = needs.files + FILES_PER_CORE * needs.cores as u64;
     if files < need {
@@ -93,7 +87,7 @@ pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
     for dir in &needs.data_dirs {
         check_data_dir(dir, &mut warnings)?;
     }
-    Ok(HostFacts { memlock_bytes, files, warnings })
+    Ok(HostFacts { files, warnings })
 }
 
 /// glommio refuses to start with less, whether anything is counted or not.
@@ -150,12 +144,15 @@ fn check_io_uring() -> Result<(), HostError> {
             return Err(HostError::Kernel(name));
         }
     }
+    if !ring.params().is_feature_ext_arg() {
+        return Err(HostError::Kernel("a wait with a limit"));
+    }
     // SAFETY: the operation has no buffers, and the ring has room for it.
     unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("an empty ring has room");
     ring.submit_and_wait(1).map_err(refused("io_uring_enter")).map(drop)
 }
 
-/// What glommio asks of a kernel.
+/// What the reactor and glommio ask of a kernel.
 const OPERATIONS: &[(u8, &str)] = &[
     (opcode::Nop::CODE, "NOP"),
     (opcode::Readv::CODE, "READV"),
@@ -165,6 +162,7 @@ const OPERATIONS: &[(u8, &str)] = &[
     (opcode::WriteFixed::CODE, "WRITE_FIXED"),
     (opcode::PollAdd::CODE, "POLL_ADD"),
     (opcode::PollRemove::CODE, "POLL_REMOVE"),
+    (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
     (opcode::SendMsg::CODE, "SENDMSG"),
     (opcode::RecvMsg::CODE, "RECVMSG"),
     (opcode::Timeout::CODE, "TIMEOUT"),

@@ -1,24 +1,23 @@
 //! Messages between cores: a bounded queue per ordered pair, emptied in batches.
 //!
 //! For each pair the sender keeps an outbox queue, one task moves its contents in
-//! batches into a glommio shared channel, and one task of the receiving core takes
-//! them out. Order is kept per pair. glommio counts a channel's waker once per poll
-//! in 16 bits, so each channel end belongs to one task that waits for nothing else.
+//! batches into a channel, and one task of the receiving core takes them out. Order is
+//! kept per pair. Whoever has changed a channel rings the other core's bell.
 //!
 //! A full outbox makes senders wait; nothing is dropped, unless the receiving core
 //! is gone.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 
-use glommio::GlommioError;
-use glommio::channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender};
-
+use super::cores;
+use super::reactor::{self, Bell};
 use super::task::{self, Events, OnPanic, Queue};
-use crate::base::wait::{self, Signal};
+use crate::base::wait::Signal;
 use crate::base::{CoreIndex, limits};
 
 /// Batches that may be under way in a channel.
@@ -30,9 +29,12 @@ type Batch<M> = Vec<M>;
 pub struct Ends<M: Send + 'static> {
     core: CoreIndex,
     /// By peer; `None` at our own place.
-    senders: Vec<Option<SharedSender<Batch<M>>>>,
-    receivers: Vec<Option<SharedReceiver<Batch<M>>>>,
+    senders: Vec<Option<Unconnected<SyncSender<Batch<M>>>>>,
+    receivers: Vec<Option<Unconnected<Receiver<Batch<M>>>>>,
 }
+
+/// An end of a channel, and what both ends know of it: see [`End`].
+type Unconnected<C> = (C, Arc<AtomicBool>);
 
 /// Makes the ends for `cores` cores; the one at index `i` is for core `i`.
 pub fn build<M: Send + 'static>(cores: usize) -> Vec<Ends<M>> {
@@ -45,54 +47,77 @@ pub fn build<M: Send + 'static>(cores: usize) -> Vec<Ends<M>> {
         .collect();
     for from in 0..cores {
         for to in (0..cores).filter(|&to| to != from) {
-            let (sender, receiver) = shared_channel::new_bounded(CHANNEL_BATCHES);
-            ends[from].senders[to] = Some(sender);
-            ends[to].receivers[from] = Some(receiver);
+            let (sender, receiver) = sync_channel(CHANNEL_BATCHES);
+            let waits = Arc::new(AtomicBool::new(false));
+            ends[from].senders[to] = Some((sender, Arc::clone(&waits)));
+            ends[to].receivers[from] = Some((receiver, waits));
         }
     }
     ends
 }
 
 impl<M: Send + 'static> Ends<M> {
-    /// Joins the mesh; completes when every other core has joined, or has ended
-    /// without doing so.
-    pub async fn connect(self) -> (Outbox<M>, Inbox<M>) {
-        // All ends at once: each connects only when its peer does, and one after
-        // the other two cores would wait for each other.
-        let mut sending = Vec::new();
-        for end in self.senders {
-            sending.push(end.map(|end| in_task(async move { end.connect().await })));
-        }
-        let mut receiving = Vec::new();
-        for end in self.receivers {
-            receiving.push(end.map(|end| in_task(async move { end.connect().await })));
-        }
-        let mut lanes = Vec::new();
-        for end in sending {
-            lanes.push(match end {
-                Some(end) => {
-                    let lane = Rc::new(Lane::new());
-                    let channel = end.await.expect("connecting does not fail");
-                    task::spawn(Queue::Log, "mesh sender", OnPanic::StopProcess, pump(Rc::clone(&lane), channel));
-                    Some(lane)
-                }
-                None => None,
-            });
-        }
-        let mut channels = Vec::new();
-        for (from, end) in receiving.into_iter().enumerate() {
-            if let Some(end) = end {
-                channels.push((CoreIndex(from as u16), end.await.expect("connecting does not fail")));
-            }
-        }
-        (Outbox(Rc::new(Lanes { core: self.core, lanes })), Inbox { channels })
+    /// Takes the ends into use on their core. Others may not have done so yet: what is
+    /// sent to them waits.
+    pub fn connect(self) -> (Outbox<M>, Inbox<M>) {
+        let connect = |(to, end): (usize, Option<_>)| {
+            end.map(|(channel, waits)| {
+                let lane = Rc::new(Lane::new());
+                let end = End::new(channel, CoreIndex(to as u16), waits);
+                task::spawn(Queue::Log, "mesh sender", OnPanic::StopProcess, pump(Rc::clone(&lane), end));
+                lane
+            })
+        };
+        let lanes = self.senders.into_iter().enumerate().map(connect).collect();
+        let receivers = self.receivers.into_iter().enumerate();
+        let channels = receivers.filter_map(|(from, end)| {
+            let (channel, waits) = end?;
+            Some(End::new(channel, CoreIndex(from as u16), waits))
+        });
+        (Outbox(Rc::new(Lanes { core: self.core, lanes })), Inbox { channels: channels.collect() })
     }
 }
 
-fn in_task<T: 'static>(future: impl Future<Output = T> + 'static) -> wait::Receiver<T> {
-    let (sender, receiver) = wait::once();
-    task::spawn(Queue::Log, "mesh connect", OnPanic::StopProcess, async move { sender.send(future.await) });
-    receiver
+/// One end of a channel.
+struct End<C> {
+    /// There until the end is dropped.
+    channel: Option<C>,
+    /// The core at the other end.
+    other: CoreIndex,
+    /// Its bell, once it has started.
+    bell: OnceCell<Arc<Bell>>,
+    /// The sender waits for room.
+    waits: Arc<AtomicBool>,
+}
+
+impl<C> End<C> {
+    fn new(channel: C, other: CoreIndex, waits: Arc<AtomicBool>) -> End<C> {
+        End { channel: Some(channel), other, bell: OnceCell::new(), waits }
+    }
+
+    fn channel(&self) -> &C {
+        self.channel.as_ref().expect("there until the end is dropped")
+    }
+
+    /// Has the other core look at the channel. One that has not started will look anyway.
+    fn ring(&self) {
+        let Some(core) = cores::try_current() else { return };
+        if self.bell.get().is_none()
+            && let Some(bell) = core.process().bell(self.other)
+        {
+            let _ = self.bell.set(bell);
+        }
+        if let Some(bell) = self.bell.get() {
+            bell.ring_for_mail(core.index());
+        }
+    }
+}
+
+impl<C> Drop for End<C> {
+    fn drop(&mut self) {
+        self.channel = None;
+        self.ring();
+    }
 }
 
 /// What waits to leave for one core.
@@ -128,7 +153,7 @@ impl<M> Lane<M> {
     }
 }
 
-async fn pump<M: Send + 'static>(lane: Rc<Lane<M>>, channel: ConnectedSender<Batch<M>>) {
+async fn pump<M: Send + 'static>(lane: Rc<Lane<M>>, end: End<SyncSender<Batch<M>>>) {
     loop {
         let batch: Batch<M> = {
             let mut queue = lane.queue.borrow_mut();
@@ -143,7 +168,7 @@ async fn pump<M: Send + 'static>(lane: Rc<Lane<M>>, channel: ConnectedSender<Bat
             continue;
         }
         lane.room.notify();
-        if !send_whole(&channel, batch).await {
+        if !send_whole(&end, batch).await {
             lane.gone.set(true);
             lane.queue.borrow_mut().clear();
             lane.room.notify();
@@ -153,22 +178,22 @@ async fn pump<M: Send + 'static>(lane: Rc<Lane<M>>, channel: ConnectedSender<Bat
 }
 
 /// Sends a batch when there is room; false: the receiving core has ended.
-///
-/// glommio's own `send` looks for that only once it finds room. 1. The channel is full.
-/// 2. The receiver ends. 3. The reactor wakes the sender, which finds no room and waits
-/// again, which the reactor takes for a reason to wake it: a busy loop for ever. Whether
-/// the receiver is there, `try_send` says before it looks for room.
-async fn send_whole<M: Send + 'static>(channel: &ConnectedSender<Batch<M>>, batch: Batch<M>) -> bool {
-    let mut sending = pin!(channel.send(batch));
-    std::future::poll_fn(|cx| match sending.as_mut().poll(cx) {
-        Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
-        // Should there be room by now, an empty batch goes, which does no harm.
-        Poll::Pending => match channel.try_send(Vec::new()) {
-            Err(GlommioError::Closed(_)) => Poll::Ready(false),
-            _ => Poll::Pending,
-        },
-    })
-    .await
+async fn send_whole<M: Send + 'static>(end: &End<SyncSender<Batch<M>>>, mut batch: Batch<M>) -> bool {
+    let peer = reactor::peer(end.other);
+    loop {
+        match end.channel().try_send(batch) {
+            Ok(()) => {
+                end.ring();
+                return true;
+            }
+            Err(TrySendError::Disconnected(_)) => return false,
+            Err(TrySendError::Full(back)) => batch = back,
+        }
+        // Said before the channel is looked at again: a receiver that makes room after that look sees it.
+        if end.waits.swap(true, Ordering::SeqCst) {
+            peer.room.wait().await;
+        }
+    }
 }
 
 /// Sends to the other cores. Clones are the same outbox.
@@ -263,7 +288,7 @@ impl<M: Send + 'static> Outbox<M> {
 
 /// Receives from the other cores.
 pub struct Inbox<M: Send + 'static> {
-    channels: Vec<(CoreIndex, ConnectedReceiver<Batch<M>>)>,
+    channels: Vec<End<Receiver<Batch<M>>>>,
 }
 
 impl<M: Send + 'static> Inbox<M> {
@@ -274,14 +299,22 @@ impl<M: Send + 'static> Inbox<M> {
     /// `task::all_ended("mesh receiver")` completes when all have ended.
     pub fn serve(self, handler: impl Fn(CoreIndex, M) + 'static) {
         let handler = Rc::new(handler);
-        for (from, channel) in self.channels {
+        for end in self.channels {
             let handler = Rc::clone(&handler);
             task::spawn(Queue::Log, "mesh receiver", OnPanic::StopProcess, async move {
-                while let Some(batch) = channel.recv().await {
-                    for message in batch {
-                        handler(from, message);
+                let peer = reactor::peer(end.other);
+                loop {
+                    match end.channel().try_recv() {
+                        Ok(batch) => {
+                            if end.waits.swap(false, Ordering::SeqCst) {
+                                end.ring();
+                            }
+                            batch.into_iter().for_each(|message| handler(end.other, message));
+                            task::yield_if_needed().await;
+                        }
+                        Err(TryRecvError::Empty) => peer.mail.wait().await,
+                        Err(TryRecvError::Disconnected) => return,
                     }
-                    task::yield_if_needed().await;
                 }
             });
         }
@@ -301,8 +334,7 @@ mod tests {
     ) {
         let cpus = allowed_cpus();
         let cpus = (0..cores).map(|core| cpus[core % cpus.len()]).collect();
-        let spin = Some(Duration::from_micros(50));
-        let plan = CorePlan { io_memory_bytes: 64 << 10, spin, ..CorePlan::new(cpus, None) };
+        let plan = CorePlan::new(cpus);
         let ends = Arc::new(Mutex::new(build::<M>(cores).into_iter().map(Some).collect::<Vec<_>>()));
         run_cores(plan, move |core| {
             let end = ends.lock().unwrap()[usize::from(core.0)].take().unwrap();
@@ -317,10 +349,9 @@ mod tests {
 
     #[test]
     fn messages_of_a_pair_arrive_in_order_and_all() {
-        // More than 32,767 messages one by one: glommio's waker count would end it.
         const COUNT: u32 = 40_000;
         on_cores::<u32, _>(3, |core, ends| async move {
-            let (outbox, inbox) = ends.connect().await;
+            let (outbox, inbox) = ends.connect();
             let expected = Rc::new(RefCell::new([0u32; 3]));
             let seen = Rc::clone(&expected);
             inbox.serve(move |from, number| {
@@ -349,7 +380,7 @@ mod tests {
     #[test]
     fn a_round_trip_may_be_repeated_for_ever() {
         on_cores::<u32, _>(2, |core, ends| async move {
-            let (outbox, inbox) = ends.connect().await;
+            let (outbox, inbox) = ends.connect();
             let done = task::StopFlag::new();
             let (answers, done_here) = (outbox.clone(), done.clone());
             inbox.serve(move |from, number| {
@@ -376,7 +407,7 @@ mod tests {
     #[test]
     fn a_full_outbox_makes_the_sender_wait() {
         on_cores::<u32, _>(2, |core, ends| async move {
-            let (outbox, inbox) = ends.connect().await;
+            let (outbox, inbox) = ends.connect();
             if core.0 == 1 {
                 // Takes nothing until told, then everything.
                 let stop = crate::runtime::stop_flag();
@@ -419,7 +450,7 @@ mod tests {
     #[test]
     fn a_core_that_ends_is_noticed_by_who_waits_for_room() {
         on_cores::<u32, _>(2, |core, ends| async move {
-            let (outbox, inbox) = ends.connect().await;
+            let (outbox, inbox) = ends.connect();
             if core.0 == 1 {
                 crate::runtime::stop_flag().raised().await;
                 drop(inbox);
@@ -440,7 +471,7 @@ mod tests {
     #[test]
     fn a_core_that_ends_is_noticed() {
         on_cores::<u32, _>(2, |core, ends| async move {
-            let (outbox, inbox) = ends.connect().await;
+            let (outbox, inbox) = ends.connect();
             drop(inbox);
             if core.0 == 0 {
                 while outbox.send(CoreIndex(1), 1).await.is_ok() {

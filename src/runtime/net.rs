@@ -1,36 +1,31 @@
 //! TCP: listeners, and sockets that a reader task and a writer task share.
 //!
 //! Receiving goes straight into the caller's buffer and sending is gathered
-//! straight from the pieces of a rope; glommio only tells when a socket is ready.
+//! straight from the pieces of a rope; the ring only tells when a socket is ready.
 //! One task reads and one task writes a socket; one task accepts on a listener and
 //! waits for nothing else meanwhile.
 //!
 //! Nothing is cancelled: [`Listener::close`] and [`Socket::shutdown`] make the
 //! waiting tasks come back by themselves.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
-use std::pin::Pin;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_lite::io::{AsyncRead, AsyncWrite};
-use glommio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use super::clock;
+use super::ring::{Closes, Descriptor};
+use super::{clock, ring};
 use crate::base::{Rope, limits};
 
 /// Accepts connections on one address, for one core.
 pub struct Listener {
-    listener: TcpListener,
-    /// The descriptor that `listener` owns.
-    fd: Borrowed,
+    listener: Rc<Descriptor>,
     local: SocketAddr,
     closed: Cell<bool>,
 }
@@ -106,29 +101,21 @@ impl Listener {
     pub fn bind_with(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
         let socket = listen(address, options).map_err(|error| explain(address, error))?;
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
-        let fd = socket.into_raw_fd();
-        // SAFETY: `into_raw_fd` gave the descriptor up, so the listener is its only
-        // owner. It stays in blocking mode, as glommio's accept wants it, and is
-        // never shared with another executor.
-        let listener = unsafe { TcpListener::from_raw_fd(fd) };
-        Ok(Listener { listener, fd: Borrowed(fd), local, closed: Cell::new(false) })
+        Ok(Listener { listener: Descriptor::new(socket.into(), Closes::Here), local, closed: Cell::new(false) })
     }
 
     /// The next connection. Trouble of a moment (no descriptor left, a connection
     /// gone before it was accepted) is waited out with a warning; an error means
     /// that this listener is over, after [`Listener::close`] or else.
     ///
-    /// To be awaited to its end by one task that awaits nothing else meanwhile: a
-    /// connection that arrives for a dropped future is lost, and its descriptor.
+    /// A connection that arrives for a dropped future is closed.
     pub async fn accept(&self) -> io::Result<Socket> {
         loop {
             if self.closed.get() {
                 return Err(io::Error::new(io::ErrorKind::NotConnected, format!("listener {} is closed", self.local)));
             }
-            // Accepts and binds to this executor in one step: nothing that could be
-            // dropped unbound comes into our hands.
-            let error = match self.listener.accept().await {
-                Ok(stream) => match Socket::new(stream) {
+            let error = match ring::accept(&self.listener).await {
+                Ok(descriptor) => match Socket::new(descriptor) {
                     Ok(socket) => return Ok(socket),
                     // Gone already: its socket has no peer any more.
                     Err(error) => {
@@ -136,7 +123,7 @@ impl Listener {
                         continue;
                     }
                 },
-                Err(error) => io::Error::from(error),
+                Err(error) => error,
             };
             if self.closed.get() {
                 continue;
@@ -169,7 +156,7 @@ impl Listener {
     /// connections are refused. The port is free once the listener is dropped.
     pub fn close(&self) {
         self.closed.set(true);
-        let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Both);
+        let _ = SockRef::from(&*self.listener).shutdown(std::net::Shutdown::Both);
     }
 
     /// The address, with the port that was chosen if 0 was asked for.
@@ -181,25 +168,12 @@ impl Listener {
 /// How long a listener waits when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The descriptor of a glommio socket that stands in the same struct: open for as
-/// long as that struct lives.
-struct Borrowed(RawFd);
-
-impl AsFd for Borrowed {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `Listener` and `Inner` keep this beside the owner of the
-        // descriptor and give neither away, so it is open while `self` is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
-}
-
 /// One connection. Clones are the same connection; the last one closes it.
 #[derive(Clone)]
 pub struct Socket(Rc<Inner>);
 
 struct Inner {
-    stream: RefCell<TcpStream>,
-    fd: Borrowed,
+    descriptor: Rc<Descriptor>,
     peer: SocketAddr,
     local: SocketAddr,
     /// The last receive took all there was: ask for readiness before trying again.
@@ -208,20 +182,18 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The peer learns of the end now, not when glommio has got round to
-        // cancelling its readiness operations.
-        let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Both);
+        // The peer learns of the end now, not when the last operation on the socket has
+        // been cancelled.
+        let _ = SockRef::from(&*self.descriptor).shutdown(std::net::Shutdown::Both);
     }
 }
 
 impl Socket {
     /// Takes an accepted or connected stream over and sets its options.
-    fn new(stream: TcpStream) -> io::Result<Socket> {
-        let fd = Borrowed(stream.as_raw_fd());
+    fn new(descriptor: OwnedFd) -> io::Result<Socket> {
+        let descriptor = Descriptor::new(descriptor, Closes::Here);
         let (peer, local) = {
-            let socket = SockRef::from(&fd);
-            // glommio's accept(2) path leaves it out.
-            socket.set_cloexec(true)?;
+            let socket = SockRef::from(&*descriptor);
             // Answers are written whole; waiting for more to send only delays them.
             socket.set_tcp_nodelay(true)?;
             // As Kafka does: finds peers that vanished without a word.
@@ -229,16 +201,20 @@ impl Socket {
             let address = |address: socket2::SockAddr| address.as_socket().ok_or(io::ErrorKind::InvalidData);
             (address(socket.peer_addr()?)?, address(socket.local_addr()?)?)
         };
-        Ok(Socket(Rc::new(Inner { stream: RefCell::new(stream), fd, peer, local, drained: Cell::new(true) })))
+        Ok(Socket(Rc::new(Inner { descriptor, peer, local, drained: Cell::new(true) })))
     }
 
     /// Connects to a listener: for clients and tests.
     pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
-        Socket::new(TcpStream::connect(address).await?)
+        // `new` sets CLOEXEC.
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let descriptor = Descriptor::new(socket.try_clone()?.into(), Closes::Here);
+        ring::connect(&descriptor, address.into()).await?;
+        Socket::new(socket.into())
     }
 
     fn socket(&self) -> SockRef<'_> {
-        SockRef::from(&self.0.fd)
+        SockRef::from(&*self.0.descriptor)
     }
 
     /// Appends received bytes to `into`, as many as there are and as its spare
@@ -256,34 +232,8 @@ impl Socket {
                     result => return result,
                 }
             }
-            // glommio tries to receive before it waits, and wants initialised memory
-            // for that: a few bytes of our own, which are moved over if any came.
-            let mut first = [0u8; 64];
-            let room = first.len().min(into.capacity() - into.len());
-            let mut parked = false;
-            let count = std::future::poll_fn(|cx| {
-                if parked {
-                    return Poll::Ready(Ok(None));
-                }
-                let polled = Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, &mut first[..room]);
-                parked = polled.is_pending();
-                polled.map_ok(Some)
-            })
-            .await?;
+            ring::ready(&self.0.descriptor, libc::POLLIN).await?;
             self.0.drained.set(false);
-            if let Some(count) = count {
-                into.extend_from_slice(&first[..count]);
-                if count < first.len() {
-                    return Ok(count);
-                }
-                // Most likely there is more.
-                if into.capacity() > into.len()
-                    && let Ok(more) = self.receive_now(into)
-                {
-                    return Ok(count + more);
-                }
-                return Ok(count);
-            }
         }
     }
 
@@ -323,13 +273,7 @@ impl Socket {
             Ok(count) => rope.advance(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // glommio tries to send the first piece, then waits for room.
-                let Some(first) = rope.pieces().next() else { return Ok(()) };
-                let count = std::future::poll_fn(|cx| {
-                    Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, first.as_slice())
-                })
-                .await?;
-                rope.advance(count);
+                ring::ready(&self.0.descriptor, libc::POLLOUT).await?;
             }
             Err(error) => return Err(error),
         }

@@ -4,10 +4,11 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::reactor::Bell;
 use super::watch::Pulse;
 use crate::base::CoreIndex;
 
@@ -50,7 +51,8 @@ struct CoreState {
     /// Counts up with every change the core has to look at.
     version: u64,
     waker: Option<Waker>,
-    started: bool,
+    /// Of a core that has started.
+    bell: Option<Arc<Bell>>,
     /// The core's main future has ended: its watcher ends too.
     ended: bool,
     /// The core's thread has ended.
@@ -74,7 +76,7 @@ impl Process {
         }
         // SAFETY: `fd` is a fresh descriptor that nobody else closes.
         let changed = unsafe { OwnedFd::from_raw_fd(fd) };
-        let core = || CoreState { version: 0, waker: None, started: false, ended: false, gone: false };
+        let core = || CoreState { version: 0, waker: None, bell: None, ended: false, gone: false };
         let pulses = (0..cores).map(|_| Pulse::new()).collect();
         let cores = (0..cores).map(|_| core()).collect();
         Ok(Process { state: Mutex::new(State { failure: None, stop: false, terminations: 0, cores }), changed, pulses })
@@ -138,14 +140,14 @@ impl Process {
         wake_all(state);
     }
 
-    /// The core's main future runs for the first time.
-    pub fn core_started(&self, core: CoreIndex) {
-        self.lock().cores[usize::from(core.0)].started = true;
+    /// The core's reactor runs.
+    pub fn core_started(&self, core: CoreIndex, bell: Arc<Bell>) {
+        self.lock().cores[usize::from(core.0)].bell = Some(bell);
     }
 
-    /// Whether every core has started, or ended without.
-    pub fn all_started(&self) -> bool {
-        self.lock().cores.iter().all(|core| core.started || core.gone)
+    /// How to wake a core; `None` until it has started.
+    pub fn bell(&self, core: CoreIndex) -> Option<Arc<Bell>> {
+        self.lock().cores[usize::from(core.0)].bell.clone()
     }
 
     pub fn failure(&self) -> Option<RuntimeError> {

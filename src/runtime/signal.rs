@@ -1,14 +1,10 @@
 //! SIGTERM and SIGINT as something core 0 can wait for.
 //!
 //! The signals are blocked in every thread and read from a descriptor by the
-//! thread that runs the cores, which hands each one to core 0. The only signal
-//! handler does nothing: it is there so that a core's sleep can be ended from
-//! another thread (`Nudge`).
+//! thread that runs the cores, which hands each one to core 0.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::thread::JoinHandleExt;
-use std::thread::JoinHandle;
 
 use super::cores;
 
@@ -95,47 +91,5 @@ impl Signals {
         // SAFETY: `info` is writable for `size` bytes; the descriptor is ours.
         let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size) };
         (read == size as isize).then_some(info.ssi_signo)
-    }
-}
-
-/// Ends the sleep of a thread's executor from outside.
-///
-/// glommio may park with tasks ready to run (see `cores::heartbeat`), at the worst
-/// before any of them has run for the first time, when there is no timer and no
-/// waker yet that could end it. A signal ends the wait in the kernel whatever the
-/// state of the executor is; it then looks at its queues again.
-#[derive(Clone, Copy)]
-pub(super) struct Nudge(libc::pthread_t);
-
-impl Nudge {
-    /// For this thread. To be used while it runs or has not been joined.
-    pub fn this_thread() -> Nudge {
-        // SAFETY: has no preconditions.
-        Nudge(unsafe { libc::pthread_self() })
-    }
-
-    /// For a thread that was started here.
-    pub fn thread<T>(thread: &JoinHandle<T>) -> Nudge {
-        Nudge(thread.as_pthread_t())
-    }
-
-    /// Makes the signal harmless; before the first [`Nudge::wake`].
-    pub fn prepare() {
-        extern "C" fn nothing(_: libc::c_int) {}
-        // SAFETY: sigaction is plain data for which zeroes are valid: no flags, an
-        // empty mask. The handler touches nothing. Calls that can be restarted are
-        // (SA_RESTART); the wait of io_uring is not among them.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-            action.sa_flags = libc::SA_RESTART;
-            libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut());
-        }
-    }
-
-    pub fn wake(self) {
-        // SAFETY: by the promise of whoever made it the thread has not been joined, so
-        // its id is valid; SIGURG is ignored by default and harmless after `prepare`.
-        unsafe { libc::pthread_kill(self.0, libc::SIGURG) };
     }
 }

@@ -8,9 +8,8 @@
 //! is for what stands alone (one connection): its task ends, an error is logged,
 //! everything else goes on.
 //!
-//! **Stopping.** Dropping or cancelling a pending glommio task leaks it. Tasks are
-//! therefore detached, and end by themselves when a [`StopFlag`] they watch is
-//! raised or the thing they serve is closed.
+//! **Stopping.** Tasks are detached, and end by themselves when a [`StopFlag`] they
+//! watch is raised or the thing they serve is closed. Nobody cancels one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -23,9 +22,9 @@ use std::task::{Context, Poll, Waker};
 
 use futures_lite::FutureExt;
 
-use super::cores;
 use super::process::RuntimeError;
 use super::watch::Stall;
+use super::{cores, reactor};
 
 /// Where a task's CPU time is counted. Shares apply when several are busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +47,6 @@ pub enum OnPanic {
 /// Starts a task on this core. It runs until it ends by itself.
 pub fn spawn(queue: Queue, name: &'static str, rule: OnPanic, future: impl Future<Output = ()> + 'static) {
     let core = cores::current();
-    let handle = core.queue(queue);
     let alive = Alive::new(&core, name);
     let tag = core.tag(name, Some(queue));
     let guarded = async move {
@@ -70,12 +68,14 @@ pub fn spawn(queue: Queue, name: &'static str, rule: OnPanic, future: impl Futur
             }
         }
     };
-    glommio::spawn_local_into(guarded, handle).expect("the queues live as long as the core").detach();
+    reactor::spawn(queue, guarded);
 }
 
 /// Gives way to other tasks if this one has used up its slice. Cheap when not.
 pub async fn yield_if_needed() {
-    glommio::yield_if_needed().await;
+    if reactor::slice_is_over() {
+        yield_now().await;
+    }
 }
 
 /// Gives way to the other tasks of this queue once, in any case.
@@ -86,13 +86,12 @@ pub async fn yield_now() {
 /// Runs a blocking job on this core's helper thread and waits for it. Jobs run
 /// one after another. A panic in the job becomes an error.
 pub async fn on_helper<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    glommio::executor()
-        .spawn_blocking(move || {
-            // A panic must not reach glommio's thread: later jobs would hang.
-            std::panic::catch_unwind(AssertUnwindSafe(job))
-                .unwrap_or_else(|panic| Err(io::Error::other(format!("panic: {}", panic_message(panic.as_ref())))))
-        })
-        .await
+    let job = move || {
+        // A panic must not end the helper.
+        std::panic::catch_unwind(AssertUnwindSafe(job))
+            .unwrap_or_else(|panic| Err(io::Error::other(format!("panic: {}", panic_message(panic.as_ref())))))
+    };
+    cores::current().helper().run(job).await
 }
 
 /// Names of the tasks of this core that have not ended, each with its count.

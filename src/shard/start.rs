@@ -52,14 +52,7 @@ pub enum StartError {
 /// Builds a core's world and brings it to where it can serve.
 pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Disk) -> Result<Rc<Core>, StartError> {
     let Setup { config, identity, cores } = setup;
-    // A core that did not start never connects: then nobody is waited for.
-    let stop = runtime::stop_flag();
-    let connected = async { Some(ends.connect().await) };
-    let told_to_stop = async {
-        stop.raised().await;
-        None
-    };
-    let (outbox, inbox) = futures_lite::future::or(connected, told_to_stop).await.ok_or(StartError::Stopped)?;
+    let (outbox, inbox) = ends.connect();
     let random = runtime::random_bytes();
     let core = Rc::new(Core {
         index,
@@ -81,7 +74,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         reads_for_others: Budget::new(READS_FOR_OTHERS_BYTES_MAX),
         handler: OnceCell::new(),
         requests: Requests::default(),
-        stop,
+        stop: runtime::stop_flag(),
         config,
         identity,
         disk,

@@ -1,46 +1,66 @@
 //! Memory for direct I/O: what is written, and what was read.
 
-use std::cell::{Cell, RefCell};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use glommio::io::{DmaBuffer, ReadResult};
-
 use crate::base::Piece;
 use crate::base::limits::BLOCK_BYTES;
+
+/// Block-aligned memory of whole blocks, not initialised.
+pub(in crate::runtime) struct Memory {
+    /// Invariant: allocated with `layout`, and ours alone.
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Memory {
+    /// Of `bytes`, rounded up to whole blocks, at least one.
+    pub fn new(bytes: usize) -> Memory {
+        let size = bytes.max(1).next_multiple_of(BLOCK_BYTES);
+        let layout = Layout::from_size_align(size, BLOCK_BYTES).expect("a size that fits into memory");
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc(layout) });
+        Memory { start: start.unwrap_or_else(|| handle_alloc_error(layout)), layout }
+    }
+
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.layout.size()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: by the invariant; nobody has a pointer to it any more: views borrow
+        // their owner, and an operation under way owns what it uses.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
 
 /// Block-aligned memory that is filled from the front and then written to a file
 /// as a whole. Only the bytes put in can be seen.
 ///
 /// A shared buffer (`Rc`) can still grow, by [`Buffer::append`]: bytes that are in
-/// never change, so it can serve readers at the same time. Its capacity ends at its
-/// length from the first write on.
+/// never change, so it can serve readers, and be written as far as it went, at the
+/// same time.
 pub struct Buffer {
-    /// Invariant: points to the memory that `memory` owns, of at least `len` bytes,
-    /// the first `len` of which are initialised.
-    start: NonNull<u8>,
+    /// Invariant: its first `len` bytes are initialised.
+    memory: Memory,
     len: Cell<usize>,
     /// Whether an append is filling its place.
     appending: Cell<bool>,
-    /// Invariant: its own length is the capacity. Cloned only by a write under way.
-    memory: RefCell<Rc<DmaBuffer>>,
 }
 
 impl Buffer {
     /// Room for `bytes`, rounded up to whole blocks, at least one.
-    ///
-    /// # Panics
-    /// Outside a core: the memory belongs to its executor.
     pub fn with_capacity(bytes: usize) -> Buffer {
-        let capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES);
-        let mut memory = glommio::allocate_dma_buffer(capacity);
-        assert!(
-            memory.len() == capacity && (memory.as_ptr() as usize).is_multiple_of(BLOCK_BYTES),
-            "aligned memory of {capacity}"
-        );
-        let start = NonNull::new(memory.as_mut_ptr()).expect("allocated memory has an address");
-        Buffer { start, len: Cell::new(0), appending: Cell::new(false), memory: RefCell::new(Rc::new(memory)) }
+        Buffer { memory: Memory::new(bytes), len: Cell::new(0), appending: Cell::new(false) }
     }
 
     /// Bytes put in.
@@ -54,7 +74,7 @@ impl Buffer {
 
     /// Bytes it can hold.
     pub fn capacity(&self) -> usize {
-        self.memory.borrow().len()
+        self.memory.capacity()
     }
 
     /// Bytes that can still be put in.
@@ -74,7 +94,7 @@ impl Buffer {
     /// `change` gets the copy before anybody sees it.
     ///
     /// # Panics
-    /// When the bytes do not fit, a write of the buffer is under way, or within `change`.
+    /// When the bytes do not fit, or within `change`.
     pub fn append(&self, bytes: &[u8], change: impl FnOnce(&mut [u8])) {
         let place = self.place(bytes.len());
         // SAFETY: `place` are that many bytes of our memory behind the first `len`, which is
@@ -101,9 +121,8 @@ impl Buffer {
     fn place(&self, count: usize) -> *mut u8 {
         assert!(count <= self.remaining(), "{count} bytes for {} of room", self.remaining());
         assert!(!self.appending.replace(true), "an append within an append");
-        self.assert_unshared();
         // SAFETY: `len` lies within the memory (just checked), or right behind it.
-        unsafe { self.start.as_ptr().add(self.len()) }
+        unsafe { self.memory.start().as_ptr().add(self.len()) }
     }
 
     fn placed(&self, count: usize) {
@@ -127,22 +146,13 @@ impl Buffer {
         // SAFETY: by the invariants `len` initialised bytes lie at `start` for as
         // long as `memory` lives, and they change only through `&mut self`; an append
         // writes behind them.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr(), self.len()) }
     }
 
     /// The bytes put in, to be changed in place.
-    ///
-    /// # Panics
-    /// When a write of this buffer that nobody waits for is still under way.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.assert_unshared();
         // SAFETY: as in `as_slice`, and `&mut self` rules other views out.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len()) }
-    }
-
-    /// The drive may still read the memory of a write whose future was dropped.
-    fn assert_unshared(&self) {
-        assert!(Rc::strong_count(&self.memory.borrow()) == 1, "the buffer is being written");
+        unsafe { std::slice::from_raw_parts_mut(self.memory.start().as_ptr(), self.len()) }
     }
 
     pub(super) fn assert_blocks(&self, position: u64) {
@@ -151,17 +161,6 @@ impl Buffer {
             "a write of {} bytes at {position} is not made of blocks",
             self.len()
         );
-    }
-
-    /// The memory as glommio wants it for a write: of exactly the bytes put in.
-    pub(super) fn for_write(&self) -> Rc<DmaBuffer> {
-        let mut memory = self.memory.borrow_mut();
-        if memory.len() != self.len() {
-            // The first write: from now on the capacity is the length, and a later
-            // write, which finds the memory shared, need not trim.
-            Rc::get_mut(&mut memory).expect("shared memory has been trimmed before").trim_to_size(self.len());
-        }
-        Rc::clone(&memory)
     }
 }
 
@@ -179,12 +178,16 @@ impl std::fmt::Debug for Buffer {
 
 /// Bytes that were read, counted by reference; a clone or a part costs no copy.
 #[derive(Clone)]
-pub struct Slice(Memory);
+pub struct Slice(Bytes);
 
 #[derive(Clone)]
-enum Memory {
-    /// Read by direct I/O.
-    Read(ReadResult),
+enum Bytes {
+    /// Read by direct I/O. Invariant: the first `end` bytes are initialised, and never change.
+    Read {
+        memory: Rc<Memory>,
+        start: usize,
+        end: usize,
+    },
     Owned {
         bytes: Rc<Vec<u8>>,
         start: usize,
@@ -198,14 +201,22 @@ impl Slice {
         Slice::from(Vec::new())
     }
 
-    pub(super) fn read(result: ReadResult) -> Slice {
-        Slice(Memory::Read(result))
+    /// The first `count` bytes of `memory`.
+    ///
+    /// # Safety
+    /// They are initialised.
+    pub(super) unsafe fn read(memory: Memory, count: usize) -> Slice {
+        assert!(count <= memory.capacity(), "{count} bytes of {}", memory.capacity());
+        Slice(Bytes::Read { memory: Rc::new(memory), start: 0, end: count })
     }
 
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
-            Memory::Read(result) => result,
-            Memory::Owned { bytes, start, end } => &bytes[*start..*end],
+            Bytes::Read { memory, start, end } => {
+                // SAFETY: by the invariant, and the memory lives as long as `self`.
+                unsafe { std::slice::from_raw_parts(memory.start().as_ptr().add(*start), end - start) }
+            }
+            Bytes::Owned { bytes, start, end } => &bytes[*start..*end],
         }
     }
 
@@ -215,14 +226,13 @@ impl Slice {
     /// When the range does not lie within them.
     pub fn part(&self, range: Range<usize>) -> Slice {
         assert!(range.start <= range.end && range.end <= self.len(), "{range:?} of {} bytes", self.len());
-        Slice(match &self.0 {
-            Memory::Read(result) => {
-                Memory::Read(ReadResult::slice(result, range.start, range.len()).unwrap_or_default())
+        let mut part = self.clone();
+        match &mut part.0 {
+            Bytes::Read { start, end, .. } | Bytes::Owned { start, end, .. } => {
+                (*start, *end) = (*start + range.start, *start + range.end);
             }
-            Memory::Owned { bytes, start, .. } => {
-                Memory::Owned { bytes: Rc::clone(bytes), start: start + range.start, end: start + range.end }
-            }
-        })
+        }
+        part
     }
 
     /// A part of these bytes as a piece of an answer.
@@ -237,7 +247,7 @@ impl Slice {
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Slice {
         let end = bytes.len();
-        Slice(Memory::Owned { bytes: Rc::new(bytes), start: 0, end })
+        Slice(Bytes::Owned { bytes: Rc::new(bytes), start: 0, end })
     }
 }
 
@@ -258,35 +268,5 @@ impl Deref for Slice {
 impl std::fmt::Debug for Slice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Slice({} bytes)", self.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::run_one;
-
-    #[test]
-    fn readers_keep_what_they_see_while_a_buffer_grows() {
-        run_one(async {
-            let buffer = Rc::new(Buffer::with_capacity(1));
-            buffer.append(b"abc", |place| place[1] = b'B');
-            let (reader, seen) = (Rc::clone(&buffer), buffer.as_slice());
-            buffer.append(b"def", |place| place.make_ascii_uppercase());
-            assert_eq!((seen, reader.as_slice()), (&b"aBc"[..], &b"aBcDEF"[..]));
-            // Its own bytes as well.
-            buffer.append(&reader.as_slice()[..3], |_| {});
-            buffer.pad_to_block();
-            assert_eq!((buffer.len(), &buffer.as_slice()[..11]), (BLOCK_BYTES, &b"aBcDEFaBc\0\0"[..]));
-        });
-    }
-
-    #[test]
-    #[should_panic(expected = "an append within an append")]
-    fn a_place_has_one_who_fills_it() {
-        run_one(async {
-            let buffer = Buffer::with_capacity(1);
-            buffer.append(b"abc", |_| buffer.append(b"def", |_| {}));
-        });
     }
 }

@@ -1,58 +1,31 @@
-//! The real disk: O_DIRECT through glommio, with the remedies for its defects.
+//! The real disk: O_DIRECT, through the core's ring.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::cell::Cell;
 use std::ffi::CString;
 use std::fs;
 use std::future::Future;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_lite::FutureExt;
-use glommio::GlommioError;
-use glommio::io::{DmaFile, OpenOptions};
-
-use super::{Buffer, Create, DirEntry, Open, Slice};
+use super::{Buffer, Create, DirEntry, Memory, Open, Slice};
 use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
-use crate::runtime::task::{on_helper, panic_message};
+use crate::runtime::ring::{self, Closes, Descriptor};
+use crate::runtime::task::on_helper;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// The bare system error: glommio's own conversion loses the code.
-fn bare(error: GlommioError<()>) -> io::Error {
-    match error {
-        GlommioError::IoError(error) => error,
-        GlommioError::EnhancedIoError { source, .. } => source,
-        other => io::Error::other(other.to_string()),
-    }
-}
-
-thread_local! {
-    /// Devices (`st_dev`) that glommio has probed on this thread with a full file.
-    static WARM: RefCell<HashSet<u64>> = RefCell::new(HashSet::new());
-}
-
-/// Warms up the device of `dir` for this core and checks that files there can be
-/// read directly. glommio probes a device once per thread, on the first file
-/// opened, by reading from it in polled mode; on an empty file that read ends
-/// before it reaches the device, the device counts as able to poll, and every later
-/// read fails. The file made here is a full block.
+/// Checks that files in `dir` can be written and read directly, so that a device that
+/// cannot is found at the start of a core and not by the first producer.
 ///
-/// Blocks for a small write and its sync: meant for the start of a core.
+/// Blocks for a small write and its sync.
 pub async fn warm_up(dir: &Path) -> io::Result<()> {
-    let device = fs::metadata(dir)?.dev();
-    if WARM.with(|warm| warm.borrow().contains(&device)) {
-        return Ok(());
-    }
-    // Two tasks may come here at once: then each warms up, with a file of its own.
+    // Several cores come here at once: each has a file of its own.
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = dir.join(format!("{PREFIX}{}-{number}", std::process::id()));
     let made = fs::File::create(&path).and_then(|mut file| {
@@ -65,9 +38,7 @@ pub async fn warm_up(dir: &Path) -> io::Result<()> {
     };
     let removed = fs::remove_file(&path);
     probed?;
-    removed?;
-    WARM.with(|warm| warm.borrow_mut().insert(device));
-    Ok(())
+    removed
 }
 
 /// Begins the names of files that live for a moment only; one that is found was left
@@ -77,42 +48,43 @@ pub const PREFIX: &str = ".warm-up-";
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 async fn probe(path: &Path) -> io::Result<()> {
-    let file = open_dma(path, Open::READ_ONLY).await?;
-    let read = file.read_at_aligned(0, BLOCK_BYTES).await.map_err(bare);
-    file.close().await.map_err(bare)?;
-    match read?.as_ref() {
+    let file = DirectFile::open(path, Open::READ_ONLY).await?;
+    match file.read(0, BLOCK_BYTES).await?.as_ref() {
         [0x5a, .., 0x5a] => Ok(()),
         other => Err(io::Error::other(format!("a direct read returned {} wrong bytes", other.len()))),
     }
 }
 
-/// glommio reads properties of the device from /sys and panics on what it does not
-/// expect there; that must not end the core.
-async fn open_dma(path: &Path, how: Open) -> io::Result<DmaFile> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(!how.read_only);
-    match how.create {
-        Create::No => {}
-        Create::IfMissing => {
-            options.create(true);
+/// Opens for direct I/O; where the file system has none (tmpfs of older kernels), through the
+/// page cache.
+async fn open_file(path: &Path, how: Open) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let create = match how.create {
+        Create::No => 0,
+        Create::IfMissing => libc::O_CREAT,
+        Create::New => libc::O_CREAT | libc::O_EXCL,
+    };
+    let access = if how.read_only { libc::O_RDONLY } else { libc::O_RDWR };
+    let flags = access | create | libc::O_CLOEXEC;
+    match ring::open(path.clone(), flags | libc::O_DIRECT, FILE_MODE).await {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            // Linux creates the file before it finds that it cannot be opened so.
+            let flags = if how.create == Create::New { flags & !libc::O_EXCL } else { flags };
+            ring::open(path, flags, FILE_MODE).await
         }
-        Create::New => {
-            options.create_new(true);
-        }
-    }
-    match AssertUnwindSafe(options.dma_open(path)).catch_unwind().await {
-        Ok(opened) => opened.map_err(bare),
-        Err(panic) => Err(io::Error::other(format!("direct I/O set-up: {}", panic_message(panic.as_ref())))),
+        opened => opened,
     }
 }
 
+/// What the umask leaves of it.
+const FILE_MODE: libc::mode_t = 0o644;
+
 /// A file opened for direct I/O.
 pub struct DirectFile {
-    /// Of a file that is open to write. Before `file`, whose descriptor it names.
+    /// Of a file that is open to write.
     lock: Option<Lock>,
-    file: DmaFile,
-    /// What we know the length to be. glommio's `file_size` goes by path, which is
-    /// wrong after a rename; and nobody else changes our files.
+    file: Rc<Descriptor>,
+    /// What we know the length to be: nobody else changes our files.
     length: Cell<u64>,
 }
 
@@ -122,17 +94,10 @@ impl DirectFile {
     }
 
     async fn open_within(path: &Path, how: Open, patience: Duration) -> io::Result<DirectFile> {
-        warm_up(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))).await?;
-        let file = open_dma(path, how).await?;
+        let file = Descriptor::new(open_file(path, how).await?, Closes::Elsewhere);
         let lock = match how.read_only {
             true => None,
-            false => match Lock::take(&file, path, patience).await {
-                Ok(lock) => Some(lock),
-                Err(error) => {
-                    let _ = file.close().await;
-                    return Err(error);
-                }
-            },
+            false => Some(Lock::take(&file, path, patience).await?),
         };
         // Under the lock: until then a write that is under way could make the file longer.
         let length = Cell::new(length_of(&file)?);
@@ -143,8 +108,7 @@ impl DirectFile {
         self.length.get()
     }
 
-    /// Reads whole blocks and cuts: glommio's own unaligned read shows bytes beyond
-    /// the end of the file.
+    /// Reads whole blocks and cuts.
     pub async fn read(&self, position: u64, len: usize) -> io::Result<Slice> {
         let end = position.saturating_add(len as u64).min(self.length.get());
         if position >= end {
@@ -152,7 +116,7 @@ impl DirectFile {
         }
         let first = position - position % BLOCK;
         let span = usize::try_from((end - first).next_multiple_of(BLOCK)).map_err(io::Error::other)?;
-        let read = Slice::read(self.file.read_at_aligned(first, span).await.map_err(bare)?);
+        let read = self.read_blocks(first, span).await?;
         let wanted = (position - first) as usize..(end - first) as usize;
         if read.len() >= wanted.end {
             return Ok(read.part(wanted));
@@ -169,7 +133,7 @@ impl DirectFile {
             bytes.truncate(bytes.len() / BLOCK_BYTES * BLOCK_BYTES);
             let had = bytes.len();
             let left = (wanted.end - had).next_multiple_of(BLOCK_BYTES);
-            let more = self.file.read_at_aligned(first + had as u64, left).await.map_err(bare)?;
+            let more = self.read_blocks(first + had as u64, left).await?;
             bytes.extend_from_slice(&more);
             if more.len() < left && bytes.len() < wanted.end {
                 break;
@@ -179,16 +143,22 @@ impl DirectFile {
         Ok(Slice::from(bytes).part(wanted.start.min(end)..end))
     }
 
+    async fn read_blocks(&self, position: u64, len: usize) -> io::Result<Slice> {
+        let (memory, count) = ring::read(&self.file, Memory::new(len), position).await?;
+        // SAFETY: the kernel says that it wrote so many bytes.
+        Ok(unsafe { Slice::read(memory, count) })
+    }
+
     pub async fn write(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {
         let len = buffer.len();
-        let mut done = self.write_some(&buffer, position).await?;
+        let mut done = self.write_some(Rc::clone(&buffer), position).await?;
         while done < len {
             // A short write: a full disk, most often. The rest is tried once more
             // from its first whole block, and then says why it does not work.
             let from = done / BLOCK_BYTES * BLOCK_BYTES;
             let mut rest = Buffer::with_capacity(len - from);
             rest.push(&buffer.as_slice()[from..]);
-            let more = self.write_some(&rest, position + from as u64).await?;
+            let more = self.write_some(Rc::new(rest), position + from as u64).await?;
             if from + more <= done {
                 return Err(io::Error::new(io::ErrorKind::WriteZero, format!("{done} of {len} bytes were written")));
             }
@@ -198,22 +168,22 @@ impl DirectFile {
         Ok(())
     }
 
-    async fn write_some(&self, buffer: &Buffer, position: u64) -> io::Result<usize> {
-        Lock::during(&self.lock, self.file.write_rc_at(buffer.for_write(), position)).await.map_err(bare)
+    async fn write_some(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<usize> {
+        Lock::during(&self.lock, ring::write(&self.file, buffer, position)).await
     }
 
     pub async fn flush(&self) -> io::Result<()> {
-        self.file.fdatasync().await.map_err(bare)
+        ring::flush(&self.file).await
     }
 
     pub async fn allocate(&self, position: u64, len: u64) -> io::Result<()> {
         let end = position.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
-        match Lock::during(&self.lock, self.file.pre_allocate(end, false)).await.map_err(bare) {
+        match Lock::during(&self.lock, ring::allocate(&self.file, 0, end)).await {
             Ok(()) => {}
             // A file system without fallocate: the length alone then, no space.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 if end > self.length.get() {
-                    Lock::during(&self.lock, self.file.truncate(end)).await.map_err(bare)?;
+                    self.truncate(end).await?;
                 }
             }
             Err(error) => return Err(error),
@@ -223,15 +193,26 @@ impl DirectFile {
     }
 
     pub async fn set_length(&self, len: u64) -> io::Result<()> {
-        Lock::during(&self.lock, self.file.truncate(len)).await.map_err(bare)?;
+        self.truncate(len).await?;
         self.length.set(len);
         Ok(())
     }
 
+    async fn truncate(&self, len: u64) -> io::Result<()> {
+        // The job has a descriptor of its own: it may outlive this future.
+        let file = fs::File::from(self.file.as_fd().try_clone_to_owned()?);
+        Lock::during(&self.lock, on_helper(move || file.set_len(len))).await
+    }
+
+    /// Closes the file, off this core: the last descriptor of a file can be work for the file system.
     pub async fn close(self) -> io::Result<()> {
         let DirectFile { lock, file, .. } = self;
         drop(lock);
-        file.close().await.map_err(bare)
+        match Rc::try_unwrap(file) {
+            Ok(file) => ring::close(file).await,
+            // What a dropped future left under way closes it.
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -246,7 +227,7 @@ const LOCK_WARN_AFTER: Duration = Duration::from_millis(500);
 /// lock, until a request has completed, also when its process was killed meanwhile.
 /// Whoever has the lock knows that no write of an earlier process will land any more.
 struct Lock {
-    descriptor: RawFd,
+    file: Rc<Descriptor>,
     /// Requests that change the file and whose end we have not seen.
     under_way: Cell<usize>,
 }
@@ -254,14 +235,14 @@ struct Lock {
 impl Lock {
     /// A system call of less than a microsecond that does not wait; the waiting is done
     /// here.
-    async fn take(file: &DmaFile, path: &Path, patience: Duration) -> io::Result<Lock> {
-        let lock = Lock { descriptor: file.as_raw_fd(), under_way: Cell::new(0) };
+    async fn take(file: &Rc<Descriptor>, path: &Path, patience: Duration) -> io::Result<Lock> {
+        let lock = Lock { file: Rc::clone(file), under_way: Cell::new(0) };
         let began = clock::now();
         let mut pause = LOCK_RETRY_MIN;
         let mut warned = false;
         loop {
             // SAFETY: the descriptor is open for as long as `file` lives.
-            if unsafe { libc::flock(lock.descriptor, libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+            if unsafe { libc::flock(lock.file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
                 return Ok(lock);
             }
             let error = io::Error::last_os_error();
@@ -304,13 +285,12 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// glommio closes a file that is dropped some time later; who opens it again need
-    /// not wait for that. What a dropped future left under way keeps the lock until it
-    /// has ended and the file is closed.
+    /// Whoever opens the file again need not wait until it is closed. What a dropped future
+    /// left under way keeps the lock until it has ended and the file is closed.
     fn drop(&mut self) {
         if self.under_way.get() == 0 {
-            // SAFETY: `DirectFile` keeps the file open for as long as its lock lives.
-            unsafe { libc::flock(self.descriptor, libc::LOCK_UN) };
+            // SAFETY: the descriptor is open for as long as `file` lives.
+            unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
         }
     }
 }
@@ -327,7 +307,7 @@ pub fn lock_waits() -> usize {
 }
 
 /// The length by descriptor: sub-microsecond, and right after a rename.
-fn length_of(file: &DmaFile) -> io::Result<u64> {
+fn length_of(file: &Descriptor) -> io::Result<u64> {
     // SAFETY: stat is plain data for which zeroes are valid.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open for as long as `file` lives, and `stat` is
@@ -449,8 +429,6 @@ mod tests {
 
     #[test]
     fn the_first_file_of_a_core_may_be_empty() {
-        // Without the warm-up the probe of glommio passes on it, and later reads
-        // fail with EOPNOTSUPP.
         in_dirs(async |dir| {
             let disk = Disk::direct();
             let file = disk.open(&dir.join("new"), Open::CREATE_NEW).await.unwrap();
@@ -545,7 +523,7 @@ mod tests {
             let waits = lock_waits();
             let file = disk.open(&path, Open::EXISTING).await.unwrap();
             assert_eq!(lock_waits(), waits);
-            // Dropped, not closed: glommio closes it some time later.
+            // Dropped, not closed.
             drop(file);
             assert!(!is_locked(&path));
             let file = disk.open(&path, Open::EXISTING).await.unwrap();

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 
+pub(super) use buffer::Memory;
 pub use buffer::{Buffer, Slice};
 pub(super) use direct::PREFIX as WARM_UP_PREFIX;
 #[cfg(test)]
