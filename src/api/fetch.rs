@@ -15,28 +15,29 @@
 //!   behind the same broker (`advertise=host`) are copied once on the way.
 //! - Not served: fetches of followers (there is one replica).
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::errors::{self, Code};
+use super::held::{Held, Reusable, Shelf};
 use super::produce::current_leader;
 use super::target::{self, Target};
-use super::{Answer, Context, Reply, scatter};
+use super::{Answer, AnswerBody, Context, Reply, scatter};
 use crate::base::budget::Permit;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, Rope, Uuid};
 use crate::metrics::Stage;
-use crate::partition::{Bounds, Isolation};
+use crate::partition::{Bounds, Isolation, Safe};
 use crate::runtime::clock;
 use crate::shard::Core;
-use crate::shard::fetch_sessions::{SessionError, SessionKey, Told, Turn, Wanted};
+use crate::shard::fetch_sessions::{FetchSessions, SessionError, SessionKey, Told, Turn, Wanted};
 use crate::shard::messages::{self, Call, ForwardedFetch, Read};
-use crate::shard::partitions::{self, Position};
-use crate::shard::reads::{self, Limits};
-use crate::wire::StrBytes;
-use crate::wire::Topic;
+use crate::shard::partitions::{self, Position, ReadError};
+use crate::shard::reads::{self, Found, Limits};
 use crate::wire::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic};
+use crate::wire::{Scratch, StrBytes, Topic};
 
 /// First version that names topics by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
@@ -44,19 +45,18 @@ const CONSUMER: i32 = -1;
 const DEBUG_REPLICA: i32 = -2;
 
 pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
-    let request = match FetchRequest::parse(&body, context.version) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::debug!(client = %context.client_host, %error, "unreadable fetch request");
-            return Reply::Close;
-        }
-    };
+    let mut request = Held::<FetchRequest>::take();
+    if let Err(error) = request.parse_into(&body, context.version) {
+        tracing::debug!(client = %context.client_host, %error, "unreadable fetch request");
+        return Reply::Close;
+    }
     context.mark(Stage::Parsed);
     let uses_ids = context.version >= FIRST_WITH_TOPIC_IDS;
     let turn = {
-        let (wanted, forgotten) = wishes(&request);
+        let mut sessions = core.fetch_sessions();
+        let (wanted, forgotten) = wishes(&request, &mut sessions);
         let (id, epoch) = (request.session_id, request.session_epoch);
-        core.fetch_sessions().begin(id, epoch, uses_ids, wanted, &forgotten, clock::unix_ms())
+        sessions.begin(id, epoch, uses_ids, wanted, &forgotten, clock::unix_ms())
     };
     let turn = match turn {
         Ok(turn) => turn,
@@ -84,31 +84,39 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
         min_bytes: request.min_bytes.min(request.max_bytes).max(0) as usize,
         deadline: clock::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
     };
-    let found = fetch.run(context, &turn).await;
-    let answer = fetch.answer(context, turn, found);
+    drop((request, body));
+    let mut round = Held::take();
+    fetch.run(context, &turn, &mut round).await;
+    fetch.answer(context, turn, &mut round);
     context.mark(Stage::Ordered);
-    Reply::Ready(answer)
+    Reply::Ready(Fetched { round, version: context.version }.into())
 }
 
 /// What the request asks for, in the session's words.
-fn wishes(request: &FetchRequest) -> (Vec<(SessionKey, Wanted)>, Vec<SessionKey>) {
-    let key = |topic: &Topic, partition: i32| match topic {
-        Topic::Name(name) => SessionKey { topic: Rc::from(name.as_str()), topic_id: Uuid::ZERO, partition },
-        Topic::Id(id) => SessionKey { topic: Rc::from(""), topic_id: *id, partition },
+fn wishes(request: &FetchRequest, sessions: &mut FetchSessions) -> (Vec<(SessionKey, Wanted)>, Vec<SessionKey>) {
+    let key = |topic: &Topic, sessions: &FetchSessions| match topic {
+        Topic::Name(name) => SessionKey { topic: Rc::from(name.as_str()), topic_id: Uuid::ZERO, partition: 0 },
+        Topic::Id(id) => SessionKey { topic: sessions.nameless(), topic_id: *id, partition: 0 },
     };
-    let wanted = request.topics().flat_map(|(topic, partitions)| {
-        partitions.iter().map(move |p| {
+    let mut wanted = sessions.list();
+    for (topic, partitions) in request.topics() {
+        let key = key(topic, sessions);
+        wanted.extend(partitions.iter().map(|p| {
             let wanted = Wanted {
                 fetch_offset: Offset(p.fetch_offset),
                 current_leader_epoch: LeaderEpoch(p.current_leader_epoch),
                 last_fetched_epoch: LeaderEpoch(p.last_fetched_epoch),
                 max_bytes: p.max_bytes,
             };
-            (key(topic, p.index), wanted)
-        })
-    });
-    let forgotten = request.forgotten().flat_map(|(topic, indexes)| indexes.iter().map(move |i| key(topic, *i)));
-    (wanted.collect(), forgotten.collect())
+            (SessionKey { partition: p.index, ..key.clone() }, wanted)
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for (topic, indexes) in request.forgotten() {
+        let key = key(topic, sessions);
+        forgotten.extend(indexes.iter().map(|partition| SessionKey { partition: *partition, ..key.clone() }));
+    }
+    (wanted, forgotten)
 }
 
 /// What one partition gave.
@@ -134,7 +142,9 @@ impl Got {
     }
 }
 
-/// Everything found, in the order of the turn, and the memory it holds.
+/// Everything found, in the order of the turn, the memory it holds, and the answer made of
+/// it. Used again for later requests.
+#[derive(Default)]
 struct Round {
     got: Vec<Got>,
     memory: Vec<Permit>,
@@ -143,6 +153,83 @@ struct Round {
     there: Vec<(CoreIndex, Position)>,
     /// There is more than there was memory for: waiting for still more is of no use.
     starved: bool,
+    /// What is read on this core, the places in `got` it belongs to, and what came of it.
+    reads: Vec<Read>,
+    places: Vec<usize>,
+    found: Vec<Result<Found, ReadError>>,
+    response: FetchResponse,
+    /// Lists for the response's partitions.
+    spare: Vec<Vec<FetchedPartition>>,
+}
+
+impl Round {
+    /// Lets go of what was found, and of the memory it holds.
+    fn release(&mut self) {
+        let Round { got, memory, reads, places, found, .. } = self;
+        got.clear();
+        found.clear();
+        memory.clear();
+        reads.clear();
+        places.clear();
+    }
+}
+
+/// A round that was made for more partitions is not kept.
+const KEPT_PARTITIONS_MAX: usize = 64;
+
+thread_local! {
+    static ROUNDS: Shelf<Round> = const { RefCell::new(Vec::new()) };
+    static REQUESTS: Shelf<FetchRequest> = const { RefCell::new(Vec::new()) };
+}
+
+impl Reusable for Round {
+    fn with_unused<R>(look: impl FnOnce(&mut Vec<Box<Round>>) -> R) -> Option<R> {
+        ROUNDS.try_with(|shelf| look(&mut shelf.borrow_mut())).ok()
+    }
+
+    fn clear(&mut self) -> bool {
+        self.release();
+        self.here.clear();
+        self.there.clear();
+        self.starved = false;
+        let mut topics = std::mem::take(&mut self.response.topics);
+        for mut topic in topics.drain(..) {
+            topic.partitions.clear();
+            self.spare.push(topic.partitions);
+        }
+        self.response = FetchResponse { topics, ..FetchResponse::default() };
+        self.got.capacity() <= KEPT_PARTITIONS_MAX && self.response.topics.capacity() <= KEPT_PARTITIONS_MAX
+    }
+}
+
+impl Reusable for FetchRequest {
+    fn with_unused<R>(look: impl FnOnce(&mut Vec<Box<FetchRequest>>) -> R) -> Option<R> {
+        REQUESTS.try_with(|shelf| look(&mut shelf.borrow_mut())).ok()
+    }
+
+    fn clear(&mut self) -> bool {
+        FetchRequest::clear(self);
+        self.partitions_capacity() <= KEPT_PARTITIONS_MAX
+    }
+}
+
+/// The answer to a Fetch, not written yet, and the memory that its records hold.
+pub struct Fetched {
+    round: Held<Round>,
+    version: i16,
+}
+
+impl Fetched {
+    /// Writes it at the end of `rope`; see [`FetchResponse::write`]. What stays is the memory.
+    pub fn write(&mut self, to: &mut Scratch, rope: &mut Rope) {
+        self.round.response.write(self.version, to, rope);
+    }
+}
+
+impl From<Fetched> for Answer {
+    fn from(fetched: Fetched) -> Answer {
+        Answer { body: AnswerBody::Fetched(fetched), safe: Safe::default() }
+    }
 }
 
 struct Fetch<'a> {
@@ -157,24 +244,26 @@ struct Fetch<'a> {
 
 impl Fetch<'_> {
     /// Reads until there is enough, something urgent, or no time left.
-    async fn run(&self, context: &Context, turn: &Turn) -> Round {
+    async fn run(&self, context: &Context, turn: &Turn, round: &mut Round) {
         loop {
-            let round = self.read(turn).await;
+            self.read(turn, round).await;
             let bytes: usize = round.got.iter().map(Got::record_bytes).sum();
             let left = self.deadline.saturating_duration_since(clock::now());
             let enough = bytes >= self.min_bytes || round.starved || round.got.iter().any(Got::is_urgent);
             if enough || left.is_zero() || turn.partitions.is_empty() || self.core.stop().is_raised() {
-                return round;
+                return;
             }
-            let Round { here, there, .. } = round;
             context.mark(Stage::Ordered);
-            self.wait(here, there, left).await;
+            // Who waits for data holds no memory.
+            round.release();
+            let there = std::mem::take(&mut round.there);
+            self.wait(&round.here, there, left).await;
             context.mark(Stage::Parked);
         }
     }
 
     /// Waits until enough has become visible, or the time is up.
-    async fn wait(&self, here: Vec<Position>, there: Vec<(CoreIndex, Position)>, left: Duration) {
+    async fn wait(&self, here: &[Position], there: Vec<(CoreIndex, Position)>, left: Duration) {
         // Bytes of several cores cannot be added up while waiting: any news is looked at.
         let min_bytes = if there.is_empty() { self.min_bytes } else { 1 };
         let mut elsewhere = Vec::new();
@@ -184,7 +273,7 @@ impl Fetch<'_> {
                 elsewhere.push(answer);
             }
         }
-        let local = partitions::wait_for_news(self.core, &here, self.isolation, min_bytes, left);
+        let local = partitions::wait_for_news(self.core, here, self.isolation, min_bytes, left);
         let remote = std::future::poll_fn(|cx| {
             use std::future::Future;
             match elsewhere.iter_mut().any(|answer| std::pin::Pin::new(answer).poll(cx).is_ready()) {
@@ -196,22 +285,19 @@ impl Fetch<'_> {
     }
 
     /// Reads every partition of the turn once.
-    async fn read(&self, turn: &Turn) -> Round {
-        let mut round = Round {
-            got: Vec::with_capacity(turn.partitions.len()),
-            memory: Vec::new(),
-            here: Vec::new(),
-            there: Vec::new(),
-            starved: false,
-        };
-        let (mut places, mut reads, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+    async fn read(&self, turn: &Turn, round: &mut Round) {
+        round.release();
+        round.here.clear();
+        round.there.clear();
+        round.starved = false;
+        let mut elsewhere = Vec::new();
         for (at, (key, wanted)) in turn.partitions.iter().enumerate() {
             round.got.push(match self.target(key, wanted) {
                 Err(code) | Ok((_, Target::Refuse(code))) => Got::Refused(code),
                 Ok((read, Target::Here(_))) => {
                     round.here.push(read.position());
-                    places.push(at);
-                    reads.push(read);
+                    round.places.push(at);
+                    round.reads.push(read);
                     // Filled in below, as those of other cores.
                     Got::Refused(Code::NotLeaderOrFollower)
                 }
@@ -223,9 +309,10 @@ impl Fetch<'_> {
             });
         }
         let limits = Limits { isolation: self.isolation, max_bytes: self.max_bytes, at_least_one: true };
-        let found = reads::read_all(self.core, &reads, limits, self.core.read_memory()).await;
-        for (place, result) in places.into_iter().zip(found) {
-            round.got[place] = match result {
+        let memory = self.core.read_memory();
+        reads::read_all(self.core, &round.reads, limits, memory, &mut round.found).await;
+        for (place, result) in round.places.iter().zip(round.found.drain(..)) {
+            round.got[*place] = match result {
                 Ok(mut found) => {
                     round.memory.extend(found.memory.take());
                     round.starved |= found.starved;
@@ -235,9 +322,8 @@ impl Fetch<'_> {
             };
         }
         if !elsewhere.is_empty() {
-            self.read_elsewhere(elsewhere, &mut round).await;
+            self.read_elsewhere(elsewhere, round).await;
         }
-        round
     }
 
     /// One message to each other core, all at the same time. Memory for what they find
@@ -308,25 +394,33 @@ impl Fetch<'_> {
         Ok((read, target))
     }
 
-    fn answer(&self, context: &Context, turn: Turn, round: Round) -> Answer {
-        let mut response = FetchResponse { session_id: turn.session_id, ..FetchResponse::default() };
+    fn answer(&self, context: &Context, mut turn: Turn, round: &mut Round) {
+        let Round { got, response, spare, .. } = round;
+        response.session_id = turn.session_id;
         let mut sessions = self.core.fetch_sessions();
-        for ((key, _), got) in turn.partitions.into_iter().zip(round.got) {
-            if turn.session_id != 0 && !sessions.tell(turn.session_id, &key, told(&got)) && !turn.full {
+        for ((key, _), got) in turn.partitions.iter().zip(got.drain(..)) {
+            if turn.session_id != 0 && !sessions.tell(turn.session_id, key, told(&got)) && !turn.full {
                 continue;
             }
-            let partition = self.partition(context, &key, got, &mut response);
-            let topic = match self.uses_ids {
-                true => Topic::Id(key.topic_id),
-                false => Topic::Name(StrBytes::from_string(key.topic.to_string())),
+            let partition = self.partition(context, key, got, response);
+            let is_of = |topic: &Topic| match topic {
+                Topic::Id(id) => self.uses_ids && *id == key.topic_id,
+                Topic::Name(name) => !self.uses_ids && **name == *key.topic,
             };
             match response.topics.last_mut() {
-                Some(last) if last.topic == topic => last.partitions.push(partition),
-                _ => response.topics.push(FetchedTopic { topic, partitions: vec![partition] }),
+                Some(last) if is_of(&last.topic) => last.partitions.push(partition),
+                _ => {
+                    let topic = match self.uses_ids {
+                        true => Topic::Id(key.topic_id),
+                        false => Topic::Name(StrBytes::from_string(key.topic.to_string())),
+                    };
+                    let mut partitions = spare.pop().unwrap_or_default();
+                    partitions.push(partition);
+                    response.topics.push(FetchedTopic { topic, partitions });
+                }
             }
         }
-        drop(sessions);
-        Answer { memory: round.memory, ..response.into_rope(context.version).into() }
+        sessions.give_back(std::mem::take(&mut turn.partitions));
     }
 
     fn partition(

@@ -25,6 +25,7 @@ mod fetch;
 mod find_coordinator;
 mod groups;
 mod heartbeat;
+mod held;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -45,12 +46,12 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use crate::base::{Moment, Rope, budget::Permit};
+use crate::base::{Moment, Rope};
 use crate::metrics::{Stage, Timeline};
 use crate::partition::Safe;
 use crate::runtime::clock;
 use crate::shard::{Core, messages::ForwardedRequest};
-use crate::wire::{self, ApiKey, Body, Served, StrBytes};
+use crate::wire::{self, ApiKey, Body, Scratch, Served, StrBytes};
 use bytes::Bytes;
 
 /// The body of the answer to an ApiVersions version we do not know.
@@ -119,55 +120,69 @@ pub enum Reply {
 /// An answer without its header.
 pub struct Answer {
     pub body: AnswerBody,
-    /// What its record bytes hold until they are sent.
-    pub memory: Vec<Permit>,
     /// When the records it acknowledges became safe.
     pub safe: Safe,
 }
 
-/// The bytes of an answer. (One piece by itself allocates nothing.)
+/// The bytes of an answer; those of Produce and Fetch are written when they leave.
 pub enum AnswerBody {
     Piece(Bytes),
     Pieces(Rope),
+    Produced(produce::Produced),
+    Fetched(fetch::Fetched),
 }
 
-impl AnswerBody {
-    pub fn len(&self) -> usize {
-        match self {
-            AnswerBody::Piece(bytes) => bytes.len(),
-            AnswerBody::Pieces(rope) => rope.len(),
-        }
-    }
+/// What has to be kept until an answer is sent: the memory that its records hold.
+pub type Kept = Option<fetch::Fetched>;
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Moves all of it to the end of `rope`.
-    pub fn append_to(self, rope: &mut Rope) {
-        match self {
-            AnswerBody::Piece(bytes) => rope.push_bytes(bytes),
-            AnswerBody::Pieces(pieces) => rope.append(pieces),
-        }
+impl Answer {
+    /// Writes the whole answer behind what `rope` and then `small` hold. Small answers
+    /// that follow each other become one piece that way.
+    pub fn write(self, head: wire::ResponseHeader, small: &mut Scratch, rope: &mut Rope) -> Kept {
+        let (body, kept) = match self.body {
+            AnswerBody::Produced(produced) => {
+                wire::put_frame(head, small, |to| produced.write(to));
+                return None;
+            }
+            AnswerBody::Fetched(mut fetched) => {
+                rope.push_bytes(small.cut());
+                let mut body = Rope::new();
+                fetched.write(small, &mut body);
+                (body, Some(fetched))
+            }
+            AnswerBody::Piece(bytes) => (bytes.into(), None),
+            AnswerBody::Pieces(pieces) => (pieces, None),
+        };
+        wire::put_frame_head(head, body.len(), small);
+        rope.push_bytes(small.cut());
+        rope.append(body);
+        kept
     }
 
     fn into_bytes(self) -> Bytes {
-        match self {
-            AnswerBody::Piece(bytes) => bytes,
-            AnswerBody::Pieces(rope) => rope.to_bytes(),
+        let (mut small, mut rope) = (Scratch::take(), Rope::new());
+        match self.body {
+            AnswerBody::Piece(bytes) => return bytes,
+            AnswerBody::Pieces(pieces) => return pieces.to_bytes(),
+            AnswerBody::Produced(produced) => {
+                produced.write(&mut small);
+                rope.push_bytes(small.cut());
+            }
+            AnswerBody::Fetched(mut fetched) => fetched.write(&mut small, &mut rope),
         }
+        rope.to_bytes()
     }
 }
 
 impl From<Rope> for Answer {
     fn from(body: Rope) -> Answer {
-        Answer { body: AnswerBody::Pieces(body), memory: Vec::new(), safe: Safe::default() }
+        Answer { body: AnswerBody::Pieces(body), safe: Safe::default() }
     }
 }
 
 impl From<Bytes> for Answer {
     fn from(body: Bytes) -> Answer {
-        Answer { body: AnswerBody::Piece(body), memory: Vec::new(), safe: Safe::default() }
+        Answer { body: AnswerBody::Piece(body), safe: Safe::default() }
     }
 }
 
@@ -255,8 +270,8 @@ pub async fn handle_forwarded(core: &Rc<Core>, request: ForwardedRequest) -> Opt
         Box::pin(async move { dispatch(&core, &context, request.body).await })
     };
     match reply.await {
-        Reply::Ready(answer) => Some(answer.body.into_bytes()),
-        Reply::Later(answer) => Some(answer.await.body.into_bytes()),
+        Reply::Ready(answer) => Some(answer.into_bytes()),
+        Reply::Later(answer) => Some(answer.await.into_bytes()),
         Reply::None => Some(Bytes::new()),
         Reply::Close => None,
     }

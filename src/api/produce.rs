@@ -16,7 +16,6 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -24,13 +23,14 @@ use std::task::{Poll, ready};
 use bytes::Bytes;
 
 use super::errors::{self, Code};
+use super::held::{Held, Reusable, Shelf};
 use super::target::{self, Target};
 use super::{Answer, AnswerBody, Context, Reply, brokers, scatter};
 use crate::base::wait::Receiver;
 use crate::base::{CoreIndex, Uuid};
 use crate::metadata::image::Topic;
 use crate::metrics::Stage;
-use crate::partition::{Acks, Produced, Safe};
+use crate::partition::{self, Acks, Safe};
 use crate::record::BatchView;
 use crate::runtime::clock;
 use crate::runtime::task;
@@ -38,7 +38,7 @@ use crate::shard::Core;
 use crate::shard::messages::{self, Call, ForwardedProduce};
 use crate::shard::partitions::{self, Acknowledged, AppendError, AppendRules, Appended};
 use crate::wire::produce::{ProduceRequest, ProduceResponse, ProducedPartition, ProducedTopic};
-use crate::wire::{CurrentLeader, NodeEndpoint};
+use crate::wire::{CurrentLeader, NodeEndpoint, Scratch};
 
 /// Kafka lets only its own tools write to internal topics.
 const ADMIN_CLIENT: &str = "__admin_client";
@@ -108,8 +108,21 @@ impl Work {
         self.response.topics.push(ProducedTopic { topic, partitions: list });
         self.response.topics.len() - 1
     }
+}
 
-    fn clear(&mut self) {
+/// One that has held more parts or topics than this is not kept.
+const KEPT_PARTS_MAX: usize = 64;
+
+thread_local! {
+    static SHELF: Shelf<Work> = const { RefCell::new(Vec::new()) };
+}
+
+impl Reusable for Work {
+    fn with_unused<R>(look: impl FnOnce(&mut Vec<Box<Work>>) -> R) -> Option<R> {
+        SHELF.try_with(|shelf| look(&mut shelf.borrow_mut())).ok()
+    }
+
+    fn clear(&mut self) -> bool {
         let Work { parts, next, elsewhere, response, spare, safe, failed } = self;
         parts.clear();
         elsewhere.clear();
@@ -119,62 +132,14 @@ impl Work {
         }
         response.node_endpoints.clear();
         (*next, *safe, *failed) = (0, Safe::default(), false);
-    }
-}
-
-/// A core keeps as many unused [`Work`]s: those of some busy connections.
-const UNUSED_MAX: usize = 64;
-/// One that has held more parts or topics than this is not kept.
-const KEPT_PARTS_MAX: usize = 64;
-
-thread_local! {
-    #[expect(clippy::vec_box, reason = "they move from here into requests and back, boxed")]
-    static UNUSED: RefCell<Vec<Box<Work>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A [`Work`] in use; dropped, it serves another request.
-struct Held(Option<Box<Work>>);
-
-impl Held {
-    fn take() -> Held {
-        Held(Some(UNUSED.with_borrow_mut(Vec::pop).unwrap_or_default()))
-    }
-}
-
-impl Deref for Held {
-    type Target = Work;
-
-    fn deref(&self) -> &Work {
-        self.0.as_deref().expect("there until it is dropped")
-    }
-}
-
-impl DerefMut for Held {
-    fn deref_mut(&mut self) -> &mut Work {
-        self.0.as_deref_mut().expect("there until it is dropped")
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let Some(mut work) = self.0.take() else { return };
-        work.clear();
-        if work.parts.capacity() <= KEPT_PARTS_MAX && work.response.topics.capacity() <= KEPT_PARTS_MAX {
-            // Fails only while the thread ends.
-            let _ = UNUSED.try_with(|unused| {
-                let mut unused = unused.borrow_mut();
-                if unused.len() < UNUSED_MAX {
-                    unused.push(work);
-                }
-            });
-        }
+        parts.capacity() <= KEPT_PARTS_MAX && response.topics.capacity() <= KEPT_PARTS_MAX
     }
 }
 
 /// A request that is ordered: the future of its answer.
 pub struct Pending {
     core: Rc<Core>,
-    work: Held,
+    work: Held<Work>,
     version: i16,
     listener: usize,
     acks: Option<Acks>,
@@ -203,7 +168,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
     };
     let how =
         AppendRules { zstd_allowed: version >= 7, acks: acks.unwrap_or(Some(Acks::Leader)), now: clock::unix_ms() };
-    let mut work = Held::take();
+    let mut work = Held::<Work>::take();
     let mut elsewhere = Vec::new();
     for topic in request.topics() {
         let known = match (acks, topic.id()) {
@@ -253,8 +218,24 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Answer> {
         ready!(self.poll_parts(cx));
-        let body = AnswerBody::Piece(self.work.response.encode(self.version));
-        Poll::Ready(Answer { body, memory: Vec::new(), safe: self.work.safe })
+        let safe = self.work.safe;
+        let work = std::mem::replace(&mut self.work, Held::none());
+        let body = AnswerBody::Produced(Produced { work, version: self.version });
+        Poll::Ready(Answer { body, safe })
+    }
+}
+
+/// The answer to a Produce, not written yet.
+pub struct Produced {
+    work: Held<Work>,
+    version: i16,
+}
+
+impl Produced {
+    /// Writes it behind what is there.
+    pub fn write(&self, to: &mut Scratch) {
+        to.make_room(self.work.response.about_bytes());
+        self.work.response.write(self.version, to);
     }
 }
 
@@ -334,7 +315,7 @@ fn refused(error: AppendError) -> Refused {
     Refused { code: errors::append(&error), error: Some(error) }
 }
 
-fn accepted(index: i32, produced: &Produced) -> ProducedPartition {
+fn accepted(index: i32, produced: &partition::Produced) -> ProducedPartition {
     ProducedPartition {
         index,
         error_code: errors::NONE,

@@ -4,6 +4,7 @@
 //! A piece keeps its owner alive; it belongs to one core (`Rc`), as everything
 //! on the data path does.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
@@ -65,10 +66,47 @@ impl fmt::Debug for Piece {
 }
 
 /// A list of pieces with their total length. Empty pieces are not kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Rope {
+    /// From [`LISTS`], and back there when dropped.
     pieces: VecDeque<Piece>,
     len: usize,
+}
+
+thread_local! {
+    /// Empty lists for the next ropes of this thread: an answer is two or three ropes, and
+    /// none of them allocates.
+    static LISTS: RefCell<Vec<VecDeque<Piece>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lists that are kept, and how many pieces one that is kept has room for: some 150 KiB
+/// per core.
+const LISTS_MAX: usize = 64;
+const LIST_PIECES_MAX: usize = 64;
+
+impl Clone for Rope {
+    fn clone(&self) -> Rope {
+        let mut clone = Rope::new();
+        self.pieces.iter().for_each(|piece| clone.push(piece.clone()));
+        clone
+    }
+}
+
+impl Drop for Rope {
+    fn drop(&mut self) {
+        let mut list = std::mem::take(&mut self.pieces);
+        if list.capacity() == 0 || list.capacity() > LIST_PIECES_MAX {
+            return;
+        }
+        list.clear();
+        // Fails only while the thread ends.
+        let _ = LISTS.try_with(|lists| {
+            let mut lists = lists.borrow_mut();
+            if lists.len() < LISTS_MAX {
+                lists.push(list);
+            }
+        });
+    }
 }
 
 impl Rope {
@@ -79,7 +117,15 @@ impl Rope {
     pub fn push(&mut self, piece: Piece) {
         if !piece.is_empty() {
             self.len += piece.len();
+            self.have_list();
             self.pieces.push_back(piece);
+        }
+    }
+
+    /// Takes an unused list when there is none yet.
+    fn have_list(&mut self) {
+        if self.pieces.capacity() == 0 {
+            self.pieces = LISTS.try_with(|lists| lists.borrow_mut().pop()).ok().flatten().unwrap_or_default();
         }
     }
 
@@ -88,9 +134,14 @@ impl Rope {
     }
 
     /// Moves all pieces of `other` to the end of this one.
-    pub fn append(&mut self, other: Rope) {
+    pub fn append(&mut self, mut other: Rope) {
         self.len += other.len;
-        self.pieces.extend(other.pieces);
+        match self.pieces.is_empty() {
+            // Its own list goes where that of `other` would have gone.
+            true => std::mem::swap(&mut self.pieces, &mut other.pieces),
+            false => self.pieces.append(&mut other.pieces),
+        }
+        other.len = 0;
     }
 
     /// All bytes.
@@ -175,6 +226,28 @@ mod tests {
                 assert!(rope.pieces().all(|p| !p.is_empty()));
             }
         }
+    }
+
+    #[test]
+    fn lists_are_used_again_and_hold_nothing() {
+        let owner: Rc<dyn AsRef<[u8]>> = Rc::new(vec![7u8; 10]);
+        for _ in 0..3 {
+            let mut whole = Rope::new();
+            for _ in 0..5 {
+                let mut part = Rope::new();
+                part.push(Piece::shared(Rc::clone(&owner), 2..5));
+                whole.append(part);
+            }
+            assert_eq!((whole.len(), whole.pieces().len()), (15, 5));
+            assert_eq!(whole.clone().to_bytes(), [7; 15][..]);
+            drop(whole);
+            assert_eq!(Rc::strong_count(&owner), 1);
+        }
+        let mut long = Rope::new();
+        (0..LIST_PIECES_MAX * 4).for_each(|_| long.push_bytes(Bytes::from_static(b"x")));
+        drop(long);
+        let kept = LISTS.with_borrow(|lists| lists.iter().map(VecDeque::capacity).max());
+        assert!(kept.is_some_and(|kept| kept <= LIST_PIECES_MAX), "{kept:?}");
     }
 
     #[test]

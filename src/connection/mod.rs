@@ -5,6 +5,7 @@
 
 mod accept;
 mod finished;
+mod read_buffer;
 mod replies;
 mod session;
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use futures_lite::future::poll_once;
 
 use super::finished::{self, About};
-use crate::api::{Answer, Pending};
+use crate::api::{Answer, Kept, Pending};
 use crate::base::budget::Permit;
 use crate::base::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::base::wait::Signal;
@@ -20,7 +20,7 @@ use crate::metrics::Stage;
 use crate::runtime::clock;
 use crate::runtime::net::Socket;
 use crate::shard::Core;
-use crate::wire::{self, ApiKey};
+use crate::wire::{ApiKey, Scratch};
 
 /// An answer that has its place in the order.
 struct Entry {
@@ -40,7 +40,7 @@ struct Sending {
     about: About,
     answer_bytes: usize,
     /// Held until it is sent.
-    _memory: (Vec<Permit>, Permit),
+    _memory: (Kept, Permit),
 }
 
 /// The queue between a session's reader and its writer.
@@ -115,6 +115,9 @@ impl Replies {
         loop {
             let Some(first) = self.next().await else { break };
             let mut entry = Some(first);
+            // Taken when there is something to write: while the first answer is waited for,
+            // other connections need it.
+            let mut small: Option<Scratch> = None;
             while let Some(Entry { mut about, state, request }) = entry.take() {
                 let answer = match state {
                     State::Ready(answer) => answer,
@@ -135,11 +138,15 @@ impl Replies {
                         about.timeline.mark(stage, when);
                     }
                 }
-                let before = rope.len();
-                rope.push_bytes(wire::frame_head(about.head, answer.body.len()));
-                answer.body.append_to(&mut rope);
-                sending.push(Sending { about, answer_bytes: rope.len() - before, _memory: (answer.memory, request) });
+                let small = small.get_or_insert_with(Scratch::take);
+                let before = rope.len() + small.len();
+                let kept = answer.write(about.head, small, &mut rope);
+                let answer_bytes = rope.len() + small.len() - before;
+                sending.push(Sending { about, answer_bytes, _memory: (kept, request) });
                 entry = self.entries.borrow_mut().pop_front();
+            }
+            if let Some(mut small) = small.take() {
+                rope.push_bytes(small.cut());
             }
             let sent = self.send(socket, &mut rope).await;
             self.under_way.set(self.under_way.get() - sending.len());

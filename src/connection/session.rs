@@ -8,9 +8,10 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::finished::{self, About};
+use super::read_buffer::ReadBuffer;
 use super::replies::Replies;
 use crate::api::{self, Context, Reply};
 use crate::base::Moment;
@@ -21,12 +22,6 @@ use crate::runtime::net::Socket;
 use crate::runtime::task::{self, OnPanic, Queue};
 use crate::shard::Core;
 use crate::wire::{self, ApiKey};
-
-/// Bytes read at a time while no large frame is under way; a frame that is larger gets
-/// a buffer of its own size.
-const READ_BYTES: usize = 64 * 1024;
-/// An idle connection holds no more than this.
-const READ_BYTES_IDLE: usize = 4 * 1024;
 
 /// A connection, as the sweeper of idle ones sees it.
 pub struct Session {
@@ -76,7 +71,7 @@ pub async fn serve(core: Rc<Core>, session: Rc<Session>, listener: usize) {
         writer_done
     };
     let mut reader =
-        Reader { core, session: &session, listener, buffer: BytesMut::new(), peer: session.socket.peer().ip() };
+        Reader { core, session: &session, listener, buffer: ReadBuffer::default(), peer: session.socket.peer().ip() };
     if let Err(why) = reader.run().await {
         tracing::debug!(peer = %session.socket.peer(), why, "connection ended");
     }
@@ -99,7 +94,7 @@ struct Reader<'a> {
     core: Rc<Core>,
     session: &'a Rc<Session>,
     listener: usize,
-    buffer: BytesMut,
+    buffer: ReadBuffer,
     peer: IpAddr,
 }
 
@@ -112,7 +107,7 @@ impl Reader<'_> {
             if !self.fill(4).await? {
                 return Ok(());
             }
-            let size = i32::from_be_bytes(self.buffer[..4].try_into().expect("four bytes"));
+            let size = i32::from_be_bytes(self.buffer.bytes()[..4].try_into().expect("four bytes"));
             let max = self.core.config().socket_request_max_bytes;
             if size < 0 || size as usize > max as usize {
                 return Err("a frame size outside 0 to socket.request.max.bytes");
@@ -125,23 +120,19 @@ impl Reader<'_> {
                 return Err("the peer closed inside a frame");
             }
             self.session.frame_open.set(false);
-            self.buffer.advance(4);
-            let frame = self.buffer.split_to(size).freeze();
+            self.buffer.bytes().advance(4);
+            let frame = self.buffer.bytes().split_to(size).freeze();
             self.request(frame, permit).await?;
         }
     }
 
     /// Reads until `wanted` bytes are there; false when the peer closed before the first.
     async fn fill(&mut self, wanted: usize) -> Result<bool, Ended> {
-        while self.buffer.len() < wanted {
-            let missing = wanted - self.buffer.len();
-            if self.buffer.capacity() - self.buffer.len() < missing.max(READ_BYTES_IDLE / 2) {
-                let room =
-                    if self.buffer.is_empty() && missing <= 4 { READ_BYTES_IDLE } else { missing.max(READ_BYTES) };
-                self.buffer.reserve(room);
-            }
-            match self.session.socket.receive(&mut self.buffer).await {
-                Ok(0) if self.buffer.is_empty() => return Ok(false),
+        while self.buffer.bytes().len() < wanted {
+            let missing = wanted - self.buffer.bytes().len();
+            self.buffer.make_room(missing);
+            match self.session.socket.receive(self.buffer.bytes()).await {
+                Ok(0) if self.buffer.bytes().is_empty() => return Ok(false),
                 Ok(0) => return Err("the peer closed inside a frame"),
                 Ok(_) => self.session.active.set(clock::moment()),
                 Err(_) => return Err("the connection broke"),

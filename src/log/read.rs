@@ -112,6 +112,17 @@ impl ReadPlan {
         }
     }
 
+    /// The batches, if no drive has to be asked.
+    ///
+    /// # Errors
+    /// The plan: it has to be executed.
+    pub fn into_records(self) -> Result<Rope, ReadPlan> {
+        match self.0 {
+            Plan::Done(rope) => Ok(rope),
+            drive => Err(ReadPlan(drive)),
+        }
+    }
+
     /// Reads.
     ///
     /// # Errors

@@ -110,9 +110,10 @@ impl Session {
         self.next_place += 1;
     }
 
-    fn turn(&self, session_id: i32, full: bool) -> Turn {
-        let partitions = self.partitions.values().map(|c| (c.key.clone(), c.wanted)).collect();
-        Turn { session_id, full, partitions }
+    /// All its partitions, in `list`, which is empty.
+    fn turn(&self, session_id: i32, full: bool, mut list: Vec<(SessionKey, Wanted)>) -> Turn {
+        list.extend(self.partitions.values().map(|c| (c.key.clone(), c.wanted)));
+        Turn { session_id, full, partitions: list }
     }
 }
 
@@ -123,13 +124,39 @@ pub struct FetchSessions {
     sessions: HashMap<i32, Session>,
     /// Ids are drawn from here: spread by multiplication, never 0, always positive.
     drawn: u32,
+    /// Lists of partitions that are used again, so that a request allocates none.
+    lists: Vec<Vec<(SessionKey, Wanted)>>,
+    /// The name in keys that have none.
+    nameless: Rc<str>,
 }
+
+/// Unused lists that are kept, and for how many partitions one that is kept has room.
+const LISTS_MAX: usize = 64;
+const LIST_PARTITIONS_MAX: usize = 64;
 
 impl FetchSessions {
     /// At most `slots` sessions (`max.incremental.fetch.session.cache.slots`); ids
     /// begin somewhere given by `seed`, so that ids of an earlier life are not met again.
     pub fn new(slots: usize, seed: u32) -> FetchSessions {
-        FetchSessions { slots, sessions: HashMap::new(), drawn: seed }
+        FetchSessions { slots, sessions: HashMap::new(), drawn: seed, lists: Vec::new(), nameless: Rc::from("") }
+    }
+
+    /// An empty list for what a request wants.
+    pub fn list(&mut self) -> Vec<(SessionKey, Wanted)> {
+        self.lists.pop().unwrap_or_default()
+    }
+
+    /// Takes back a list, that of a [`Turn`] among them, for a later request.
+    pub fn give_back(&mut self, mut list: Vec<(SessionKey, Wanted)>) {
+        list.clear();
+        if self.lists.len() < LISTS_MAX && (1..=LIST_PARTITIONS_MAX).contains(&list.capacity()) {
+            self.lists.push(list);
+        }
+    }
+
+    /// The topic of a key that has only an id.
+    pub fn nameless(&self) -> Rc<str> {
+        Rc::clone(&self.nameless)
     }
 
     pub fn len(&self) -> usize {
@@ -146,7 +173,7 @@ impl FetchSessions {
         id: i32,
         epoch: i32,
         uses_topic_ids: bool,
-        wanted: Vec<(SessionKey, Wanted)>,
+        mut wanted: Vec<(SessionKey, Wanted)>,
         forgotten: &[SessionKey],
         now: UnixMs,
     ) -> Result<Turn, SessionError> {
@@ -171,7 +198,7 @@ impl FetchSessions {
         for key in forgotten {
             session.forget(key);
         }
-        for (key, wanted) in wanted {
+        for (key, wanted) in wanted.drain(..) {
             session.put(key, wanted);
         }
         if session.partitions.is_empty() {
@@ -179,7 +206,8 @@ impl FetchSessions {
             self.sessions.remove(&id);
             return Ok(Turn { session_id: 0, full: false, partitions: Vec::new() });
         }
-        Ok(session.turn(id, false))
+        // Empty now.
+        Ok(session.turn(id, false, wanted))
     }
 
     /// Whether an incremental answer has to name the partition; notes what it says.
@@ -201,7 +229,7 @@ impl FetchSessions {
         news
     }
 
-    fn create(&mut self, uses_topic_ids: bool, wanted: Vec<(SessionKey, Wanted)>, now: UnixMs) -> Turn {
+    fn create(&mut self, uses_topic_ids: bool, mut wanted: Vec<(SessionKey, Wanted)>, now: UnixMs) -> Turn {
         if self.sessions.len() >= self.slots && !self.evict(wanted.len(), now) {
             return Turn { session_id: 0, full: true, partitions: wanted };
         }
@@ -220,10 +248,10 @@ impl FetchSessions {
             places: HashMap::new(),
             next_place: 0,
         };
-        for (key, wanted) in wanted {
+        for (key, wanted) in wanted.drain(..) {
             session.put(key, wanted);
         }
-        let turn = session.turn(id, true);
+        let turn = session.turn(id, true, wanted);
         self.sessions.insert(id, session);
         turn
     }

@@ -38,7 +38,8 @@ pub struct Limits {
     pub at_least_one: bool,
 }
 
-/// Reads from partitions of this core what is there, without waiting for more. The
+/// Reads from partitions of this core what is there, without waiting for more, into
+/// `results`, which is empty before. The
 /// partitions are looked at in their order; what lies on the drive is read for
 /// several of them at a time.
 ///
@@ -50,8 +51,8 @@ pub async fn read_all(
     reads: &[Read],
     limits: Limits,
     budget: &Rc<Budget>,
-) -> Vec<Result<Found, ReadError>> {
-    let mut results = Vec::with_capacity(reads.len());
+    results: &mut Vec<Result<Found, ReadError>>,
+) {
     let mut planned = Vec::new();
     let mut holds = false;
     let Limits { isolation, max_bytes: mut left, mut at_least_one } = limits;
@@ -77,7 +78,12 @@ pub async fn read_all(
                 holds = true;
                 at_least_one = false;
                 left = left.saturating_sub(bytes);
-                planned.push((at, plan, memory));
+                match (plan.into_records(), results.last_mut()) {
+                    // From memory: there is nothing to wait for.
+                    (Ok(records), Some(Ok(found))) => (found.records, found.memory) = (records, Some(memory)),
+                    (Ok(_), _) => {}
+                    (Err(plan), _) => planned.push((at, plan, memory)),
+                }
             }
         }
         task::yield_if_needed().await;
@@ -86,7 +92,7 @@ pub async fn read_all(
     loop {
         let some: Vec<_> = planned.by_ref().take(READS_AT_ONCE).map(|planned| Box::pin(execute(planned))).collect();
         if some.is_empty() {
-            return results;
+            return;
         }
         for (at, records, memory) in all(some).await {
             match (records, &mut results[at]) {

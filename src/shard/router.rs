@@ -135,7 +135,9 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
         Call::Produce(_) => unreachable!("queued by receive()"),
         Call::Fetch(fetch) => {
             let mut results = Vec::with_capacity(fetch.reads.len());
-            for result in reads::read_all(core, &fetch.reads, fetch.limits, &core.reads_for_others).await {
+            let mut found = Vec::with_capacity(fetch.reads.len());
+            reads::read_all(core, &fetch.reads, fetch.limits, &core.reads_for_others, &mut found).await;
+            for result in found {
                 results.push(result.map(|found| ForwardedRecords {
                     bounds: found.bounds,
                     diverging: found.diverging,

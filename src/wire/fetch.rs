@@ -20,12 +20,12 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use kafka_protocol::protocol::StrBytes;
 
 use super::cursor::{Cursor, Put, put_node_endpoints, put_tag};
 use super::produce::{put_leader, put_topic};
-use super::{CurrentLeader, NodeEndpoint, Topic, WireError};
+use super::{CurrentLeader, NodeEndpoint, Scratch, Topic, WireError};
 use crate::base::{Rope, Uuid};
 
 const FIRST_FLEXIBLE: i16 = 12;
@@ -172,7 +172,13 @@ impl FetchRequest {
         Ok(())
     }
 
-    fn clear(&mut self) {
+    /// Partitions that it has room for without allocating.
+    pub fn partitions_capacity(&self) -> usize {
+        self.partitions.capacity().max(self.topics.capacity()).max(self.forgotten_partitions.capacity())
+    }
+
+    /// Forgets what it says, and the frame that it keeps alive.
+    pub fn clear(&mut self) {
         let FetchRequest { mut topics, mut partitions, mut forgotten, mut forgotten_partitions, .. } =
             std::mem::take(self);
         topics.clear();
@@ -327,32 +333,39 @@ impl FetchResponse {
     }
 
     /// The body of the answer in a version of 4 to 18. Records are not copied.
-    pub fn into_rope(self, version: i16) -> Rope {
-        let flexible = version >= FIRST_FLEXIBLE;
+    pub fn into_rope(mut self, version: i16) -> Rope {
         let mut rope = Rope::new();
+        self.write(version, &mut Scratch::take(), &mut rope);
+        rope
+    }
+
+    /// Writes what [`FetchResponse::into_rope`] gives at the end of `rope`, and takes the records away for that.
+    /// Header pieces are cut off `to`, which has to be empty.
+    pub fn write(&mut self, version: i16, to: &mut Scratch, rope: &mut Rope) {
+        debug_assert!(to.is_empty(), "what is there would become part of the answer");
+        let flexible = version >= FIRST_FLEXIBLE;
         // All header bytes lie in one allocation, cut where records go between.
-        let mut to = BytesMut::with_capacity(self.header_bytes());
+        to.make_room(self.header_bytes());
         to.put_i32(self.throttle_time_ms);
         if version >= 7 {
             to.put_i16(self.error_code);
             to.put_i32(self.session_id);
         }
         to.put_count(Some(self.topics.len()), flexible);
-        for topic in self.topics {
-            put_topic(&topic.topic, version >= FIRST_WITH_TOPIC_IDS, flexible, &mut to);
+        for topic in &mut self.topics {
+            put_topic(&topic.topic, version >= FIRST_WITH_TOPIC_IDS, flexible, to);
             to.put_count(Some(topic.partitions.len()), flexible);
-            for partition in topic.partitions {
-                partition.write(version, flexible, &mut to, &mut rope);
+            for partition in &mut topic.partitions {
+                partition.write(version, flexible, to, rope);
             }
             if flexible {
                 to.put_u8(0);
             }
         }
         if flexible {
-            put_node_endpoints(&self.node_endpoints, version >= 16, &mut to);
+            put_node_endpoints(&self.node_endpoints, version >= 16, to);
         }
-        rope.push_bytes(to.freeze());
-        rope
+        rope.push_bytes(to.cut());
     }
 
     /// At least the bytes of the answer without its records, in any version.
@@ -374,7 +387,7 @@ impl FetchResponse {
 }
 
 impl FetchedPartition {
-    fn write(self, version: i16, flexible: bool, to: &mut BytesMut, rope: &mut Rope) {
+    fn write(&mut self, version: i16, flexible: bool, to: &mut Scratch, rope: &mut Rope) {
         to.put_i32(self.index);
         to.put_i16(self.error_code);
         to.put_i64(self.high_watermark);
@@ -395,8 +408,8 @@ impl FetchedPartition {
         }
         to.put_count(Some(self.records.len()), flexible);
         if !self.records.is_empty() {
-            rope.push_bytes(to.split().freeze());
-            rope.append(self.records);
+            rope.push_bytes(to.cut());
+            rope.append(std::mem::take(&mut self.records));
         }
         if flexible {
             let count = [self.diverging_epoch.is_some(), self.current_leader.is_some(), self.snapshot_id.is_some()]

@@ -36,6 +36,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use crate::base::{Rope, Uuid};
 pub use body::Body;
 use cursor::Cursor;
+pub use scratch::Scratch;
 pub use versions::{Served, served};
 
 /// Bytes of a frame's size field.
@@ -125,24 +126,37 @@ pub struct ResponseHeader {
     flexible: bool,
 }
 
-/// What goes before an answer's body on the connection: size and header.
+/// Writes what goes before an answer's body on the connection: size and header.
 ///
 /// # Panics
 /// When the body is 2 GiB or larger.
-pub fn frame_head(header: ResponseHeader, body_bytes: usize) -> Bytes {
+pub fn put_frame_head(header: ResponseHeader, body_bytes: usize, to: &mut Scratch) {
     let header_len = 4 + usize::from(header.flexible);
-    scratch::piece(SIZE_BYTES + header_len, |head| {
-        head.put_i32(i32::try_from(header_len + body_bytes).expect("an answer is smaller than 2 GiB"));
-        head.put_i32(header.correlation_id);
-        if header.flexible {
-            head.put_u8(0);
-        }
-    })
+    to.make_room(SIZE_BYTES + header_len);
+    to.put_i32(i32::try_from(header_len + body_bytes).expect("an answer is smaller than 2 GiB"));
+    to.put_i32(header.correlation_id);
+    if header.flexible {
+        to.put_u8(0);
+    }
+}
+
+/// Writes a whole answer whose body is written by `body`, behind what is there.
+///
+/// # Panics
+/// When the body is 2 GiB or larger.
+pub fn put_frame(header: ResponseHeader, to: &mut Scratch, body: impl FnOnce(&mut Scratch)) {
+    let start = to.len();
+    put_frame_head(header, 0, to);
+    body(to);
+    let size = i32::try_from(to.len() - start - SIZE_BYTES).expect("an answer is smaller than 2 GiB");
+    to[start..start + SIZE_BYTES].copy_from_slice(&size.to_be_bytes());
 }
 
 /// A whole answer as it goes on the connection: size, header, body.
 pub fn frame(header: ResponseHeader, body: Rope) -> Rope {
-    let mut rope = Rope::from(frame_head(header, body.len()));
+    let mut scratch = Scratch::take();
+    put_frame_head(header, body.len(), &mut scratch);
+    let mut rope = Rope::from(scratch.cut());
     rope.append(body);
     rope
 }

@@ -298,12 +298,18 @@ impl ProducedPartition {
 impl ProduceResponse {
     /// The body of the answer in a version of 3 to 13.
     pub fn encode(&self, version: i16) -> Bytes {
-        let flexible = version >= FIRST_FLEXIBLE;
-        let partitions: usize = self.topics.iter().map(|topic| topic.partitions.len()).sum();
-        scratch::piece(32 + self.topics.len() * 64 + partitions * 48, |to| self.write(version, flexible, to))
+        scratch::piece(self.about_bytes(), |to| self.write(version, to))
     }
 
-    fn write(&self, version: i16, flexible: bool, to: &mut BytesMut) {
+    /// How long it is, in any version and about.
+    pub fn about_bytes(&self) -> usize {
+        let partitions: usize = self.topics.iter().map(|topic| topic.partitions.len()).sum();
+        32 + self.topics.len() * 64 + partitions * 48
+    }
+
+    /// Writes what [`ProduceResponse::encode`] gives.
+    pub fn write(&self, version: i16, to: &mut BytesMut) {
+        let flexible = version >= FIRST_FLEXIBLE;
         to.put_count(Some(self.topics.len()), flexible);
         for topic in &self.topics {
             put_topic(&topic.topic, version >= FIRST_WITH_TOPIC_IDS, flexible, to);
