@@ -8,14 +8,15 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, RequestHeader, TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -28,6 +29,9 @@ pub const CLIENT_ID: &str = "corelog-bench";
 
 /// No answer for so long ends the run.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a broker may take to make partitions.
+const CREATION_TIMEOUT_MS: i32 = 30_000;
 
 /// Larger frames are no answers to anything asked here.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -239,7 +243,12 @@ pub fn topic(bootstrap: &str, name: &str, new: Option<&NewTopic>) -> Outcome<Top
     let mut created = false;
     loop {
         let why = match look_up(&mut connection, name)? {
-            LookUp::Ready(topic) => return Ok(topic),
+            LookUp::Ready(topic) => match new {
+                Some(new) if created && topic.partitions() < new.partitions.max(0) as usize => {
+                    format!("{} of {} partitions are shown", topic.partitions(), new.partitions)
+                }
+                _ => return Ok(topic),
+            },
             LookUp::NotYet(why) => why,
             LookUp::Missing => match new {
                 Some(new) if !created => {
@@ -289,24 +298,50 @@ fn look_up(connection: &mut Connection, name: &str) -> Outcome<LookUp> {
     Ok(LookUp::Ready(Topic { name: name.to_owned(), id: topic.topic_id.as_u128(), leaders }))
 }
 
+/// KRaft controllers refuse to write more records for one request than 10,000, one for each partition and some for the
+/// topic (`QuorumController.MAX_RECORDS_PER_USER_OP`): the partitions beyond come in further requests.
+const PARTITIONS_A_REQUEST: i32 = 5000;
+
 fn create(connection: &mut Connection, name: &str, new: &NewTopic) -> Outcome<()> {
     let configs = new.configs.iter().map(|(name, value)| {
         let value = Some(StrBytes::from_string(value.clone()));
         CreatableTopicConfig::default().with_name(StrBytes::from_string(name.clone())).with_value(value)
     });
+    let mut partitions = new.partitions.min(PARTITIONS_A_REQUEST);
     let topic = CreatableTopic::default()
         .with_name(TopicName(StrBytes::from_string(name.to_owned())))
-        .with_num_partitions(new.partitions)
+        .with_num_partitions(partitions)
         .with_replication_factor(new.replication_factor)
         .with_configs(configs.collect());
-    let answer = connection.call(&CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000))?;
-    match answer.topics.first() {
-        Some(topic) if topic.error_code == 0 => Ok(()),
-        Some(topic) => {
-            let message = topic.error_message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-            Err(failure!("create topic {name}: {}{message}", error_name(topic.error_code)))
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(CREATION_TIMEOUT_MS);
+    let answer = connection.call(&request)?;
+    let topic = answer.topics.first();
+    let said = topic.map(|topic| (topic.error_code, topic.error_message.as_ref().map(|text| text.to_string())));
+    check_created(&format!("create topic {name}"), said)?;
+    while partitions < new.partitions {
+        partitions = new.partitions.min(partitions + PARTITIONS_A_REQUEST);
+        let topic = CreatePartitionsTopic::default()
+            .with_name(TopicName(StrBytes::from_string(name.to_owned())))
+            .with_count(partitions)
+            .with_assignments(None);
+        let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(CREATION_TIMEOUT_MS);
+        let answer = connection.call(&request)?;
+        let topic = answer.results.first();
+        let said = topic.map(|topic| (topic.error_code, topic.error_message.as_ref().map(|text| text.to_string())));
+        check_created(&format!("give topic {name} {partitions} partitions"), said)?;
+    }
+    Ok(())
+}
+
+/// What was said of the one topic that was asked for: error code and text.
+fn check_created(what: &str, said: Option<(i16, Option<String>)>) -> Outcome<()> {
+    match said {
+        Some((0, _)) => Ok(()),
+        Some((code, text)) => {
+            let text = text.map(|text| format!(": {text}")).unwrap_or_default();
+            Err(failure!("{what}: {}{text}", error_name(code)))
         }
-        None => Err(failure!("create topic {name}: the answer names no topic")),
+        None => Err(failure!("{what}: the answer names no topic")),
     }
 }
 

@@ -168,7 +168,15 @@ fn mount_from(line: &str) -> Option<Mount> {
     let point = PathBuf::from(unescaped(left.nth(1)?));
     let options = left.next()?.to_owned();
     let file_system = right.next()?.to_owned();
-    Some(Mount { device, point, file_system, source: unescaped(right.next()?), options })
+    let source = unescaped(right.next()?);
+    // Those of the mount point, and behind them those of the file system that are not said yet.
+    let mut all: Vec<&str> = options.split(',').collect();
+    for option in right.next()?.split(',') {
+        if !all.contains(&option) {
+            all.push(option);
+        }
+    }
+    Some(Mount { device, point, file_system, source, options: all.join(",") })
 }
 
 /// Spaces, tabs, line ends and backslashes stand as `\040` and so on.
@@ -219,6 +227,7 @@ broken line
         // Two on one point: the later one covers the earlier.
         assert_eq!((of("/data/x").source, of("/data/x").file_system), ("/dev/sdc9".into(), "ext4".into()));
         assert_eq!(of("/data/with space/x").file_system, "tmpfs");
+        assert_eq!(of("/var/a").options, "rw,relatime,errors=remount-ro");
         // A common beginning of a name is no common folder.
         assert_eq!(of("/data2").file_system, "btrfs");
         assert_eq!(of("/data22").source, "/dev/sda1");

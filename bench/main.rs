@@ -39,6 +39,7 @@ use clap::Parser;
 use serde_json::json;
 
 use crate::failure::{Doing, Outcome};
+use crate::latency::Latencies;
 use crate::options::{DiskOptions, NetOptions, Options, PlotOptions, StartOptions, What, seconds};
 use crate::report::{add, print, report_runs};
 
@@ -123,14 +124,18 @@ fn net(options: &NetOptions) -> Outcome<()> {
 }
 
 fn plot(options: &PlotOptions) -> Outcome<()> {
-    let mut curves = Vec::new();
+    let mut curves: Vec<(String, Latencies)> = Vec::new();
     for (name, file) in &options.logs {
         let log = std::fs::read(file).doing(|| format!("read {file}"))?;
         for (curve, latencies) in latency::read_log(&log)? {
-            match &options.curve {
-                Some(wanted) if *wanted != curve => {}
-                Some(_) => curves.push((name.clone(), latencies)),
-                None => curves.push((format!("{name} {curve}"), latencies)),
+            let name = match &options.curve {
+                Some(wanted) if *wanted != curve => continue,
+                Some(_) => name.clone(),
+                None => format!("{name} {curve}"),
+            };
+            match curves.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, sum)) => sum.add(&latencies),
+                None => curves.push((name, latencies)),
             }
         }
     }

@@ -268,7 +268,7 @@ pub struct PlotOptions {
     /// The curve of each log to draw. Default: all
     #[arg(long, value_name = "NAME")]
     pub curve: Option<String>,
-    /// HdrHistogram logs, each with the name it shall have
+    /// HdrHistogram logs, each with the name it shall have; those of one name are one curve
     #[arg(required = true, value_name = "NAME=FILE", value_parser = name_and_value)]
     pub logs: Vec<(String, String)>,
 }
