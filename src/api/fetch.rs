@@ -34,7 +34,7 @@ use crate::runtime::clock;
 use crate::shard::Core;
 use crate::shard::fetch_sessions::{FetchSessions, SessionError, SessionKey, Told, Turn, Wanted};
 use crate::shard::messages::{self, Call, ForwardedFetch, Read};
-use crate::shard::partitions::{self, Position, ReadError};
+use crate::shard::partitions::{self, Parking, Position, ReadError};
 use crate::shard::reads::{self, Found, Limits};
 use crate::wire::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic};
 use crate::wire::{Scratch, StrBytes, Topic};
@@ -160,6 +160,7 @@ struct Round {
     response: FetchResponse,
     /// Lists for the response's partitions.
     spare: Vec<Vec<FetchedPartition>>,
+    parking: Parking,
 }
 
 impl Round {
@@ -191,6 +192,7 @@ impl Reusable for Round {
         self.release();
         self.here.clear();
         self.there.clear();
+        self.parking.leave();
         self.starved = false;
         let mut topics = std::mem::take(&mut self.response.topics);
         for mut topic in topics.drain(..) {
@@ -257,13 +259,13 @@ impl Fetch<'_> {
             // Who waits for data holds no memory.
             round.release();
             let there = std::mem::take(&mut round.there);
-            self.wait(&round.here, there, left).await;
+            self.wait(&round.here, there, left, &mut round.parking).await;
             context.mark(Stage::Parked);
         }
     }
 
     /// Waits until enough has become visible, or the time is up.
-    async fn wait(&self, here: &[Position], there: Vec<(CoreIndex, Position)>, left: Duration) {
+    async fn wait(&self, here: &[Position], there: Vec<(CoreIndex, Position)>, left: Duration, parking: &mut Parking) {
         // Bytes of several cores cannot be added up while waiting: any news is looked at.
         let min_bytes = if there.is_empty() { self.min_bytes } else { 1 };
         let mut elsewhere = Vec::new();
@@ -273,7 +275,7 @@ impl Fetch<'_> {
                 elsewhere.push(answer);
             }
         }
-        let local = partitions::wait_for_news(self.core, here, self.isolation, min_bytes, left);
+        let local = partitions::wait_for_news(self.core, here, self.isolation, min_bytes, left, parking);
         let remote = std::future::poll_fn(|cx| {
             use std::future::Future;
             match elsewhere.iter_mut().any(|answer| std::pin::Pin::new(answer).poll(cx).is_ready()) {

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod crc;
+pub mod hash;
 pub mod ids;
 pub mod java;
 pub mod limits;

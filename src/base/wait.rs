@@ -151,6 +151,12 @@ impl Signal {
         }
     }
 
+    /// Forgets a wake-up that nobody waited for, and who waited before.
+    pub fn lower(&self) {
+        self.raised.set(false);
+        drop(self.waiter.take());
+    }
+
     /// Waits until raised, and lowers it. Only one task may wait at a time: a
     /// second one takes the first one's place.
     pub fn wait(&self) -> impl Future<Output = ()> + '_ {

@@ -25,6 +25,14 @@ impl FetchWaiter {
         Rc::new(FetchWaiter { missing: Cell::new(missing), woken: Cell::new(missing == 0), signal: Signal::new() })
     }
 
+    /// Waits anew, as [`FetchWaiter::new`]. Nobody else has it.
+    pub fn begin_again(&self, missing: u64) {
+        self.missing.set(missing);
+        self.woken.set(missing == 0);
+        // A wake-up that came after the last wait was for that one.
+        self.signal.lower();
+    }
+
     /// Completes when the fetch should look again. One task may wait.
     pub async fn woken(&self) {
         while !self.woken.get() {
@@ -72,6 +80,9 @@ struct Watch {
     isolation: Isolation,
 }
 
+/// Places that a partition without waiters keeps room for.
+const WATCHES_KEPT: usize = 4;
+
 /// The waiters on one partition.
 #[derive(Default)]
 pub(super) struct Watchers {
@@ -103,7 +114,8 @@ impl Watchers {
 
     fn remove(&mut self, id: u64) {
         self.watches.retain(|watch| watch.id != id);
-        if self.watches.is_empty() {
+        // Thousands of partitions had many waiters once; a few are usual again and again.
+        if self.watches.is_empty() && self.watches.capacity() > WATCHES_KEPT {
             self.watches = Vec::new();
         }
     }

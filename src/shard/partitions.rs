@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::messages::{EpochQuery, OffsetQuery, Read};
 use super::{Core, rules};
+use crate::base::hash::OwnKeys;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{LogError, Stage, TailMemory, Waiting};
@@ -21,7 +22,7 @@ use crate::metadata::image::{ResourceType, Topic};
 use crate::metadata::{Delta, Image};
 use crate::partition::{
     Acks, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionOptions, ProduceError,
-    Produced, ProducerFault, Safe,
+    Produced, ProducerFault, Safe, Watching,
 };
 use crate::record::{self, InvalidBatch};
 use crate::runtime::clock;
@@ -54,7 +55,8 @@ pub enum Place {
 
 /// The partitions of one core.
 pub struct Partitions {
-    slots: RefCell<HashMap<(Uuid, i32), Slot>>,
+    /// Topic ids are drawn by the controller, partitions are counted.
+    slots: RefCell<HashMap<(Uuid, i32), Slot, OwnKeys>>,
     /// The memory in which this core's logs keep their latest batches.
     tail_memory: Rc<TailMemory>,
     /// What a topic without options of its own is like; shared by all that have none.
@@ -323,23 +325,55 @@ pub async fn wait_for_news(
     isolation: Isolation,
     min_bytes: usize,
     wait: Duration,
+    parking: &mut Parking,
 ) {
-    let waiter = FetchWaiter::new(min_bytes as u64);
-    let mut places = Vec::with_capacity(positions.len());
+    let Parking { waiter, places } = parking.begin(min_bytes as u64);
     let mut visible = 0;
     for position in positions {
         match here(core, position.topic_id, position.partition) {
             Ok(partition) => {
                 visible += partition.available_bytes(position.offset, isolation);
-                places.push(partition.watch(&waiter, position.offset, isolation));
+                places.push(partition.watch(waiter, position.offset, isolation));
             }
             // Gone or broken: the reader will say so.
-            Err(_) => return,
+            Err(_) => return parking.leave(),
         }
     }
     // What was there before the places were taken counts too.
     waiter.arrived(visible);
     let _ = clock::timeout(wait, futures_lite::future::or(waiter.woken(), core.stop.raised())).await;
+    parking.leave();
+}
+
+/// What a fetch needs to wait on partitions; can be used for one wait after the other.
+pub struct Parking {
+    waiter: Rc<FetchWaiter>,
+    places: Vec<Watching>,
+}
+
+impl Default for Parking {
+    fn default() -> Parking {
+        Parking { waiter: FetchWaiter::new(0), places: Vec::new() }
+    }
+}
+
+impl Parking {
+    fn begin(&mut self, missing: u64) -> &mut Parking {
+        self.leave();
+        match Rc::get_mut(&mut self.waiter) {
+            Some(waiter) => waiter.begin_again(missing),
+            // Some partition still has it, and may wake it.
+            None => self.waiter = FetchWaiter::new(missing),
+        }
+        self
+    }
+
+    /// Gives up the places on partitions: also of a wait that was dropped.
+    pub fn leave(&mut self) {
+        self.places.clear();
+        // The waker would keep its task.
+        self.waiter.begin_again(0);
+    }
 }
 
 /// Finds an offset.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::Core;
 use super::images::Images;
 use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message};
-use super::partitions;
+use super::partitions::{self, Parking};
 use super::reads;
 use crate::base::CoreIndex;
 use crate::base::wait::{self, Receiver, Sender};
@@ -150,7 +150,8 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
             Answer::Fetch(results)
         }
         Call::Watch { positions, isolation, min_bytes, wait } => {
-            partitions::wait_for_news(core, &positions, isolation, min_bytes, wait).await;
+            let mut parking = Parking::default();
+            partitions::wait_for_news(core, &positions, isolation, min_bytes, wait, &mut parking).await;
             Answer::Watch
         }
         Call::ListOffsets(wanted) => {
