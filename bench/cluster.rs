@@ -30,6 +30,12 @@ pub const CLIENT_ID: &str = "corelog-bench";
 /// No answer for so long ends the run.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// So much longer for a topic that was just made: the broker may still be busy with another one's partitions.
+const CREATION_PATIENCE: Duration = Duration::from_secs(60);
+
+/// And so much for each of its partitions: Kafka makes thousands in minutes.
+const PATIENCE_A_PARTITION: Duration = Duration::from_millis(20);
+
 /// How long a broker may take to make partitions.
 const CREATION_TIMEOUT_MS: i32 = 30_000;
 
@@ -260,7 +266,9 @@ pub fn topic(bootstrap: &str, name: &str, new: Option<&NewTopic>) -> Outcome<Top
                 None => return Err(failure!("topic {name} does not exist at {bootstrap}")),
             },
         };
-        if begun.elapsed() > PATIENCE {
+        let more =
+            new.map_or(Duration::ZERO, |new| CREATION_PATIENCE + PATIENCE_A_PARTITION * new.partitions.max(0) as u32);
+        if begun.elapsed() > PATIENCE + more {
             return Err(failure!("topic {name} is not ready at {bootstrap}: {why}"));
         }
         std::thread::sleep(Duration::from_millis(20));

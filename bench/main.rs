@@ -1,13 +1,15 @@
 //! `corelog-bench`: a load generator for any Kafka endpoint.
 //!
 //! An independent witness: open loop, latency counted from the intended send
-//! time, plain threads and sockets. Of corelog it uses only `base` and `record`; a
-//! request is built once, by the kafka-protocol crate, and sent again and again.
-//! Everything it prints says what an acknowledgement meant and where it was got.
+//! time, plain threads and sockets. Of corelog it uses only `base` and `record`
+//! (and what the microbenchmarks time: `wire` and `metrics`); a request is built
+//! once, by the kafka-protocol crate, and sent again and again. Everything it
+//! prints says what an acknowledgement meant and where it was got.
 //!
 //! `produce`, `consume`, `end-to-end`, `partitions` and `drain` measure a broker,
 //! `start` times its start; `disk` and `net` measure what the machine could do
-//! without one; `plot` draws what was measured.
+//! without one; `plot` draws what was measured; `micro` times what every record
+//! and request passes through, without a broker.
 
 mod answers;
 mod batches;
@@ -22,6 +24,7 @@ mod failure;
 mod host;
 mod latency;
 mod link;
+mod micro;
 mod net;
 mod options;
 mod pace;
@@ -40,7 +43,7 @@ use serde_json::json;
 
 use crate::failure::{Doing, Outcome};
 use crate::latency::Latencies;
-use crate::options::{DiskOptions, NetOptions, Options, PlotOptions, StartOptions, What, seconds};
+use crate::options::{DiskOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, What, seconds};
 use crate::report::{add, print, report_runs};
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         What::Partitions(options) => report_runs(&options.target, |on| runs::partitions(&options, on)),
         What::Drain(options) => report_runs(&options.target, |on| runs::drain(&options, on)),
         What::Plot(options) => plot(&options),
+        What::Micro(options) => micro(&options),
         What::Start(options) => start(&options),
         What::Disk(options) => disk(&options),
         What::Net(options) => net(&options),
@@ -120,6 +124,18 @@ fn net(options: &NetOptions) -> Outcome<()> {
         "host": host::facts(),
     });
     add(&mut result, measured);
+    print(options.json.as_deref(), &lines.join("\n"), &result)
+}
+
+fn micro(options: &MicroOptions) -> Outcome<()> {
+    let (lines, measured) = micro::measure(micro::FULL, seconds(options.seconds), &options.only)?;
+    let result = json!({
+        "kind": "micro",
+        "version": env!("CARGO_PKG_VERSION"),
+        "seconds": options.seconds,
+        "host": host::facts(),
+        "benchmarks": measured,
+    });
     print(options.json.as_deref(), &lines.join("\n"), &result)
 }
 

@@ -42,6 +42,8 @@ pub enum What {
     Plot(PlotOptions),
     /// Run a command and time how long the broker it starts takes to answer
     Start(StartOptions),
+    /// Time checksums, codecs, the walk over records, requests and answers, in this process
+    Micro(MicroOptions),
     /// Measure the drive under a directory: direct writes and reads, and what a small write costs
     Disk(DiskOptions),
     /// Measure TCP over loopback: bytes a second, and the time of a request and its answer
@@ -290,6 +292,19 @@ pub struct StartOptions {
     /// The command that starts the broker; it is left running
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct MicroOptions {
+    /// Seconds of each
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.2, value_parser = positive)]
+    pub seconds: f64,
+    /// Only those whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub only: String,
+    /// Write the result as JSON; - is standard output, instead of the lines
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -174,6 +174,8 @@ fn the_limits_of_the_machine_are_measured() {
     let disk = limits(&["disk", "--file-mib", "8", "--dir", folder.path().to_str().unwrap()]);
     assert!(disk["write_fresh"]["mb_per_second"].as_f64().unwrap() > 0.0, "{disk:#}");
     assert!(disk["sync_again"]["count"].as_u64().unwrap() > 0 && disk["drive"].is_object(), "{disk:#}");
+    let micro = limits(&["micro", "--only", "lz4"]);
+    assert_eq!(micro["benchmarks"].as_object().unwrap().len(), 2, "{micro:#}");
     let net = limits(&["net"]);
     assert!(net["mb_per_second"].as_f64().unwrap() > 0.0 && net["host"].is_object(), "{net:#}");
 }
