@@ -173,7 +173,7 @@ fn collect_spread(runs: &[Value], path: &str, spread: &mut Map<String, Value>) {
 }
 
 /// Figures that the line of several runs shows: path, unit.
-const SHOWN: [(&str, &str); 10] = [
+const SHOWN: [(&str, &str); 11] = [
     ("records_per_second", "records/s"),
     ("mb_per_second", "MB/s"),
     ("end_to_end_from_intended.p50_us", "µs end to end p50"),
@@ -181,6 +181,7 @@ const SHOWN: [(&str, &str); 10] = [
     ("ack_from_intended.p50_us", "µs ack p50"),
     ("ack_from_intended.p99_us", "µs ack p99"),
     ("ack_from_intended.p99_9_us", "µs ack p99.9"),
+    ("ack_from_actual.p99_us", "µs ack from actual send p99"),
     ("drain_seconds", "s until caught up"),
     ("broker_cpu_s_per_million_records", "s broker CPU per million records"),
     ("broker_cpu_us_per_request", "µs broker CPU per request"),

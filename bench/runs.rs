@@ -65,7 +65,7 @@ fn produce_to(
         (_, true) => {
             format!("; ack from intended send {}; from actual send {}", all.intended.line(), all.actual.line())
         }
-        (_, false) => format!("; ack {}", all.actual.line()),
+        (_, false) => format!("; ack in a closed loop {}", all.actual.line()),
     };
     let line = format!(
         "produce {}: {}{latency}{}{}; {}",
@@ -83,13 +83,17 @@ fn produce_to(
         Rate::Max => json!("max"),
         Rate::RecordsPerSecond(rate) => json!(rate),
     };
+    result["loop"] = json!(if open { "open" } else { "closed" });
     result["in_flight"] = if open { Value::Null } else { json!(in_flight) };
-    Ok(Taken {
-        line,
-        json: result,
-        curves: vec![("ack_from_intended", all.intended), ("ack_from_actual", all.actual)],
-        fault: None,
-    })
+    let curves = if open {
+        vec![("ack_from_intended", all.intended), ("ack_from_actual", all.actual)]
+    } else {
+        // Who waits for answers before sending has no intended times: such latencies leave out those that would have had
+        // to wait, and must not be taken for the others.
+        result["ack_from_intended"] = Value::Null;
+        vec![("ack_closed_loop", all.actual)]
+    };
+    Ok(Taken { line, json: result, curves, fault: None })
 }
 
 pub fn partitions(options: &PartitionsOptions, surroundings: &Surroundings) -> Outcome<Taken> {
@@ -163,7 +167,7 @@ pub fn consume(options: &ConsumeOptions, surroundings: &Surroundings) -> Outcome
     let mut fetches = Latencies::new();
     received.iter().for_each(|reader| fetches.add(&reader.fetches));
     let line = format!(
-        "consume {} ({} partitions on {} broker(s), {count} connection(s)): {}; fetch {}{}{note}",
+        "consume {} ({} partitions on {} broker(s), {count} connection(s)): {}; fetch in a closed loop {}{}{note}",
         topic.name,
         topic.partitions(),
         topic.leaders.len(),
@@ -179,7 +183,7 @@ pub fn consume(options: &ConsumeOptions, surroundings: &Surroundings) -> Outcome
     result["records_expected"] = if repeat { Value::Null } else { json!(expected) };
     result["wall_seconds"] = json!(wall.as_secs_f64());
     result["fetch"] = fetches.json();
-    Ok(Taken { line, json: result, curves: vec![("fetch", fetches)], fault: None })
+    Ok(Taken { line, json: result, curves: vec![("fetch_closed_loop", fetches)], fault: None })
 }
 
 /// What a station of an end-to-end run or of a drain gives.

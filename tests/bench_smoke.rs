@@ -60,6 +60,13 @@ fn what_was_produced_is_consumed() {
         assert_eq!((&result["acks"], &result["partitions"]), (&Value::from(acks), &Value::from(6)));
         let requests = result["ack_from_actual"]["count"].as_u64().unwrap();
         assert_eq!(requests > 0, acks != "0", "{result:#}");
+        // Only who sends at given times has latencies from them.
+        let is_open = shape.contains(&"--rate");
+        assert_eq!(
+            (&result["loop"] == "open", result["ack_from_intended"].is_object()),
+            (is_open, is_open),
+            "{result:#}"
+        );
         assert!(!result["host"]["kernel"].as_str().unwrap().is_empty(), "{result:#}");
         if broker.process().is_some() {
             assert!(!result["drive"]["file_system"].as_str().unwrap().is_empty(), "{result:#}");
