@@ -157,7 +157,7 @@ pub struct Sent {
     pub after_split: Latencies,
     /// Records answered from first to last, warm-up included.
     pub records_total: u64,
-    /// Requests that were due within the window but not sent when it ended.
+    /// Requests that were due within the window but not sent, not even shortly after it.
     pub unsent: u64,
 }
 
@@ -451,7 +451,11 @@ impl<'a> Lane<'a> {
                 return Ok(false);
             }
             let now = Instant::now();
-            if window.is_over(now) || self.is_last_sent() {
+            let is_over = match self.pace {
+                Pace::Closed { .. } => window.is_over(now),
+                Pace::Open(_) => window.is_over_for_late(now),
+            };
+            if is_over || self.is_last_sent() {
                 self.sending_is_over = true;
                 return Ok(true);
             }

@@ -32,6 +32,9 @@ pub struct Window {
     stop: AtomicBool,
 }
 
+/// How much longer than its window an open loop may send at most.
+const GRACE_MAX: Duration = Duration::from_secs(1);
+
 impl Window {
     pub fn new(warm_up: Duration, duration: Option<Duration>) -> Window {
         // Some time to start the threads before the first request is due.
@@ -43,6 +46,12 @@ impl Window {
     /// Whether nothing may be sent any more at `now`.
     pub fn is_over(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now >= until) || self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether an open loop may send no more at `now`. What was due within the window may still be sent shortly after
+    /// it: a client that was late by a moment at the very end has not met a rate that is too high.
+    pub fn is_over_for_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now >= until + ((until - self.from) / 10).min(GRACE_MAX)) || self.was_stopped()
     }
 
     pub fn was_stopped(&self) -> bool {
@@ -412,6 +421,20 @@ mod tests {
             measured.elapsed
         );
         assert!(measured.broker.is_some() && measured.json()["broker"]["resident_mb"].as_f64().unwrap() > 0.1);
+    }
+
+    #[test]
+    fn what_was_due_may_be_sent_a_little_late() {
+        for (window_ms, grace_ms) in [(1000, 100), (100, 10), (60_000, 1000)] {
+            let window = Window::new(Duration::from_secs(5), Some(Duration::from_millis(window_ms)));
+            let after = |ms| window.until.unwrap() + Duration::from_millis(ms);
+            assert!(window.is_over(after(0)) && !window.is_over_for_late(after(0)));
+            assert!(!window.is_over_for_late(after(grace_ms - 1)) && window.is_over_for_late(after(grace_ms)));
+            window.stop.store(true, Ordering::Relaxed);
+            assert!(window.is_over_for_late(window.zero));
+        }
+        let endless = Window::new(Duration::ZERO, None);
+        assert!(!endless.is_over_for_late(endless.zero + Duration::from_secs(1000)));
     }
 
     #[test]
