@@ -154,6 +154,32 @@ fn a_slow_flush_is_seen_as_such() {
     assert!(stage_us(&quick, "durable").is_none() && stage_us(&quick, "written").is_some(), "{quick}");
 }
 
+#[test]
+fn what_another_core_did_is_part_of_the_time_line() {
+    let options = Options { advertise: "host", ..Options::default() };
+    if options.cores.len() < 2 {
+        return;
+    }
+    let broker = Broker::with(options);
+    if !broker.is_corelog() {
+        return;
+    }
+    let topic = unique("forwarded");
+    records::create_topic(&broker.bootstrap(), &topic, 4);
+    let mut stream = connect(broker.addresses()[0]).unwrap();
+    // At least one of the four belongs to the other core, each by itself is told of in full.
+    for partition in 0..4 {
+        let correlation = 10 + partition;
+        let answer = ask(&mut stream, &produce_request(correlation, &topic, &[partition], -1));
+        assert_eq!(error_code(&answer), 0);
+        let produce = slow_request(&broker, "Produce", correlation);
+        assert_adds_up(&produce);
+        for stage in ["parsed", "ordered", "written", "durable", "sent"] {
+            assert!(stage_us(&produce, stage).is_some(), "{stage}: {produce}");
+        }
+    }
+}
+
 /// The error code of a Produce answer (version 7) to one partition.
 fn error_code(answer: &[u8]) -> i16 {
     let name = usize::from(u16::from_be_bytes([answer[8], answer[9]]));

@@ -457,6 +457,60 @@ mod tests {
         assert_eq!(ended.unwrap_err().to_string(), "task 'main' of core 0 panicked: zero is wrong");
     }
 
+    /// The log, as a test reads it.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+        }
+    }
+
+    #[test]
+    fn a_core_that_stands_still_is_named_with_its_task() {
+        use crate::runtime::task::{self, OnPanic};
+        let lines = Lines::default();
+        let (log, seen) = (lines.clone(), lines.clone());
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
+        // The supervisor is this thread.
+        tracing::subscriber::with_default(subscriber, || {
+            run_cores(small_plan(), move |core| {
+                let seen = seen.clone();
+                async move {
+                    if core.0 == 1 {
+                        // Until it has been named, or a minute has passed.
+                        let stubborn = async move {
+                            for _ in 0..6000 {
+                                if seen.text().contains("has not turned") {
+                                    break;
+                                }
+                                std::thread::sleep(Duration::from_millis(10));
+                            }
+                        };
+                        task::spawn(Queue::Upkeep, "stubborn", OnPanic::StopProcess, stubborn);
+                        task::all_ended("stubborn").await;
+                    }
+                    Ok::<(), String>(())
+                }
+            })
+            .unwrap();
+        });
+        let text = lines.text();
+        assert!(text.contains("core 1 has not turned for ") && text.contains("it is in task 'stubborn'"), "{text}");
+    }
+
     #[test]
     fn data_directories_are_warmed_up_or_refused() {
         let dir = tempfile::tempdir().unwrap();
