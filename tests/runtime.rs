@@ -86,7 +86,7 @@ fn serve_once(listener: &Rc<Listener>, accepted: &Rc<Cell<usize>>) {
 
 async fn echo(socket: Socket) {
     let mut bytes = BytesMut::with_capacity(4096);
-    while socket.receive(&mut bytes).await.is_ok_and(|count| count > 0) {
+    while socket.receive(&mut bytes, usize::MAX).await.is_ok_and(|count| count > 0) {
         if socket.send(&mut Rope::from(bytes.split().freeze())).await.is_err() {
             return;
         }
@@ -188,7 +188,7 @@ fn a_listener_waits_until_there_are_descriptors_again() {
             for client in &clients {
                 client.send(&mut Rope::from(bytes::Bytes::from_static(b"x"))).await.unwrap();
                 let mut back = BytesMut::with_capacity(8);
-                assert_eq!(client.receive(&mut back).await.unwrap(), 1);
+                assert_eq!(client.receive(&mut back, usize::MAX).await.unwrap(), 1);
             }
             listener.close();
             drop(clients);
@@ -318,7 +318,7 @@ fn busy_upkeep_does_not_hold_sockets_up() {
         let mut back = BytesMut::with_capacity(1 << 10);
         for _ in 0..60 {
             client.send(&mut Rope::from(bytes::Bytes::from_static(b"x"))).await.unwrap();
-            client.receive(&mut back).await.unwrap();
+            client.receive(&mut back, usize::MAX).await.unwrap();
         }
         // Slices of 100 ms would make it 6 s at least; ours make it some 60 ms. Of this thread's
         // own time, which the hog uses to the full: what else the machine does is not counted.

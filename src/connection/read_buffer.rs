@@ -76,17 +76,23 @@ impl ReadBuffer {
         &mut self.bytes
     }
 
+    /// Whether a frame of so many bytes gets a buffer of its own.
+    pub fn is_large(bytes: usize) -> bool {
+        bytes > BUSY_BYTES
+    }
+
     /// Makes room for `missing` bytes at least.
     pub fn make_room(&mut self, missing: usize) {
         let len = self.bytes.len();
-        if self.bytes.capacity() - len >= missing.max(IDLE_BYTES / 2) {
+        let enough = if ReadBuffer::is_large(len + missing) { missing } else { missing.max(IDLE_BYTES / 2) };
+        if self.bytes.capacity() - len >= enough {
             return;
         }
         let bytes = match len + missing {
             // Nothing, or the size of a frame, is waited for.
             ..=4 => IDLE_BYTES,
             5..=BUSY_BYTES => BUSY_BYTES,
-            large => large + BUSY_BYTES,
+            large => large,
         };
         if self.made_with >= bytes && self.bytes.try_reclaim(bytes - len) {
             return;

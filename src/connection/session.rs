@@ -21,7 +21,7 @@ use crate::runtime::clock;
 use crate::runtime::net::Socket;
 use crate::runtime::task::{self, OnPanic, Queue};
 use crate::shard::Core;
-use crate::wire::{self, ApiKey};
+use crate::wire::{self, ApiKey, SIZE_BYTES};
 
 /// A connection, as the sweeper of idle ones sees it.
 pub struct Session {
@@ -70,8 +70,14 @@ pub async fn serve(core: Rc<Core>, session: Rc<Session>, listener: usize) {
         });
         writer_done
     };
-    let mut reader =
-        Reader { core, session: &session, listener, buffer: ReadBuffer::default(), peer: session.socket.peer().ip() };
+    let mut reader = Reader {
+        core,
+        session: &session,
+        listener,
+        buffer: ReadBuffer::default(),
+        frames_are_large: false,
+        peer: session.socket.peer().ip(),
+    };
     if let Err(why) = reader.run().await {
         tracing::debug!(peer = %session.socket.peer(), why, "connection ended");
     }
@@ -95,6 +101,8 @@ struct Reader<'a> {
     session: &'a Rc<Session>,
     listener: usize,
     buffer: ReadBuffer,
+    /// The last one had a buffer of its own.
+    frames_are_large: bool,
     peer: IpAddr,
 }
 
@@ -104,10 +112,13 @@ type Ended = &'static str;
 impl Reader<'_> {
     async fn run(&mut self) -> Result<(), Ended> {
         loop {
-            if !self.fill(4).await? {
+            // With it comes what else there is, unless frames are large: the next one is then better read
+            // into memory of its own.
+            let most = if self.frames_are_large { SIZE_BYTES } else { usize::MAX };
+            if !self.fill(SIZE_BYTES, most).await? {
                 return Ok(());
             }
-            let size = i32::from_be_bytes(self.buffer.bytes()[..4].try_into().expect("four bytes"));
+            let size = i32::from_be_bytes(self.buffer.bytes()[..SIZE_BYTES].try_into().expect("four bytes"));
             let max = self.core.config().socket_request_max_bytes;
             if size < 0 || size as usize > max as usize {
                 return Err("a frame size outside 0 to socket.request.max.bytes");
@@ -116,22 +127,24 @@ impl Reader<'_> {
             // Memory first: the socket is not read while there is none.
             let permit = self.core.request_memory().take(size).await;
             self.session.frame_open.set(true);
-            if !self.fill(4 + size).await? {
+            self.frames_are_large = ReadBuffer::is_large(SIZE_BYTES + size);
+            let most = if self.frames_are_large { SIZE_BYTES + size } else { usize::MAX };
+            if !self.fill(SIZE_BYTES + size, most).await? {
                 return Err("the peer closed inside a frame");
             }
             self.session.frame_open.set(false);
-            self.buffer.bytes().advance(4);
+            self.buffer.bytes().advance(SIZE_BYTES);
             let frame = self.buffer.bytes().split_to(size).freeze();
             self.request(frame, permit).await?;
         }
     }
 
-    /// Reads until `wanted` bytes are there; false when the peer closed before the first.
-    async fn fill(&mut self, wanted: usize) -> Result<bool, Ended> {
+    /// Reads until `wanted` bytes are there, and `most` at most; false when the peer closed before the first.
+    async fn fill(&mut self, wanted: usize, most: usize) -> Result<bool, Ended> {
         while self.buffer.bytes().len() < wanted {
-            let missing = wanted - self.buffer.bytes().len();
-            self.buffer.make_room(missing);
-            match self.session.socket.receive(self.buffer.bytes()).await {
+            let len = self.buffer.bytes().len();
+            self.buffer.make_room(wanted - len);
+            match self.session.socket.receive(self.buffer.bytes(), most - len).await {
                 Ok(0) if self.buffer.bytes().is_empty() => return Ok(false),
                 Ok(0) => return Err("the peer closed inside a frame"),
                 Ok(_) => self.session.active.set(clock::moment()),
@@ -142,7 +155,7 @@ impl Reader<'_> {
     }
 
     async fn request(&mut self, mut frame: Bytes, memory: Permit) -> Result<(), Ended> {
-        let (read, request_bytes) = (self.session.active(), wire::SIZE_BYTES + frame.len());
+        let (read, request_bytes) = (self.session.active(), SIZE_BYTES + frame.len());
         let header =
             wire::read_header(&mut frame).map_err(|_| "an unreadable request header, or an API that is not served")?;
         let replies = &self.session.replies;

@@ -7,6 +7,7 @@
 //! run 0, 1, 2, … or the topic wants another codec.
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 
 use crate::base::limits::RECORD_ERRORS_MAX;
 use crate::base::{Offset, UnixMs};
@@ -335,6 +336,7 @@ fn walk(batch: &BatchView, scratch: &mut Scratch, rules: &Rules, now: UnixMs) ->
     let base_timestamp = batch.base_timestamp();
     let claims_append_time = batch.timestamp_type() == TimestampType::LogAppendTime;
     let create_time = rules.timestamp_type == TimestampType::CreateTime;
+    let timely = timely(rules, now);
     let mut index = 0;
     batch.walk::<InvalidBatch>(scratch, |record| {
         let timestamp = base_timestamp.wrapping_add(record.timestamp_delta);
@@ -342,7 +344,7 @@ fn walk(batch: &BatchView, scratch: &mut Scratch, rules: &Rules, now: UnixMs) ->
             Some(RecordErrorReason::NoKey)
         } else if claims_append_time {
             Some(RecordErrorReason::LogAppendTime)
-        } else if create_time && timestamp != -1 && is_out_of_range(timestamp, rules, now) {
+        } else if create_time && timestamp != -1 && !timely.contains(&timestamp) {
             let (low, high) = (now.0.wrapping_sub(rules.before_max_ms), now.0.saturating_add(rules.after_max_ms));
             Some(RecordErrorReason::Timestamp { timestamp, low, high })
         } else {
@@ -362,10 +364,10 @@ fn walk(batch: &BatchView, scratch: &mut Scratch, rules: &Rules, now: UnixMs) ->
     Ok(found)
 }
 
-/// `LogValidator.recordHasInvalidTimestamp`, in numbers wide enough not to wrap.
-fn is_out_of_range(timestamp: i64, rules: &Rules, now: UnixMs) -> bool {
-    let age = i128::from(now.0) - i128::from(timestamp);
-    age > i128::from(rules.before_max_ms) || -age > i128::from(rules.after_max_ms)
+/// The timestamps that are neither too old nor too far ahead (`LogValidator.recordHasInvalidTimestamp`,
+/// in numbers that do not wrap).
+fn timely(rules: &Rules, now: UnixMs) -> RangeInclusive<i64> {
+    now.0.saturating_sub(rules.before_max_ms)..=now.0.saturating_add(rules.after_max_ms)
 }
 
 /// The same records with offset deltas 0, 1, 2, … and another codec; of `max` bytes at most.

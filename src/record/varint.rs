@@ -12,34 +12,32 @@ pub const VARLONG_BYTES_MAX: usize = 10;
 
 /// Reads an unsigned varint; gives it with its length. `None`: the bytes end
 /// within it, or it is longer than 5 bytes.
-#[inline]
+#[inline(always)]
 pub fn read_unsigned(bytes: &[u8]) -> Option<(u32, usize)> {
-    // Nearly all varints of a batch are one byte long.
-    let first = *bytes.first()?;
-    if first < 0x80 {
-        return Some((u32::from(first), 1));
+    // Nearly all varints of a batch are of one or two bytes.
+    match *bytes {
+        [first, ..] if first < 0x80 => Some((u32::from(first), 1)),
+        [first, second, ..] if second < 0x80 => Some((u32::from(first & 0x7f) | u32::from(second) << 7, 2)),
+        _ => read_longer(bytes, VARINT_BYTES_MAX).map(|(value, len)| (value as u32, len)),
     }
-    let mut value = u32::from(first & 0x7f);
-    for (i, byte) in bytes.iter().enumerate().take(VARINT_BYTES_MAX).skip(1) {
-        value |= u32::from(byte & 0x7f) << (7 * i);
-        if *byte < 0x80 {
-            return Some((value, i + 1));
-        }
-    }
-    None
 }
 
 /// Reads an unsigned 64-bit varint, see [`read_unsigned`].
-#[inline]
+#[inline(always)]
 pub fn read_unsigned_long(bytes: &[u8]) -> Option<(u64, usize)> {
-    let first = *bytes.first()?;
-    if first < 0x80 {
-        return Some((u64::from(first), 1));
+    match *bytes {
+        [first, ..] if first < 0x80 => Some((u64::from(first), 1)),
+        [first, second, ..] if second < 0x80 => Some((u64::from(first & 0x7f) | u64::from(second) << 7, 2)),
+        _ => read_longer(bytes, VARLONG_BYTES_MAX),
     }
-    let mut value = u64::from(first & 0x7f);
-    for (i, byte) in bytes.iter().enumerate().take(VARLONG_BYTES_MAX).skip(1) {
+}
+
+#[inline(never)]
+fn read_longer(bytes: &[u8], len_max: usize) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (i, &byte) in bytes.iter().enumerate().take(len_max) {
         value |= u64::from(byte & 0x7f) << (7 * i);
-        if *byte < 0x80 {
+        if byte < 0x80 {
             return Some((value, i + 1));
         }
     }
@@ -47,13 +45,13 @@ pub fn read_unsigned_long(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// Reads a zigzag varint (`readVarint`).
-#[inline]
+#[inline(always)]
 pub fn read(bytes: &[u8]) -> Option<(i32, usize)> {
     read_unsigned(bytes).map(|(value, len)| (unzigzag(value), len))
 }
 
 /// Reads a zigzag 64-bit varint (`readVarlong`).
-#[inline]
+#[inline(always)]
 pub fn read_long(bytes: &[u8]) -> Option<(i64, usize)> {
     read_unsigned_long(bytes).map(|(value, len)| (unzigzag_long(value), len))
 }

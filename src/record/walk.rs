@@ -97,7 +97,7 @@ pub struct Record<'r> {
 impl<'r> Record<'r> {
     /// The headers in order; keys may repeat. A value may be null.
     pub fn headers(&self) -> impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)> + use<'r> {
-        let mut rest = InPlace { bytes: self.headers, position: 0 };
+        let mut rest = InPlace::new(self.headers);
         let count = self.header_count;
         (0..count).map_while(move |_| {
             let key = rest.bytes_of_length().ok()??;
@@ -240,7 +240,7 @@ fn walk_shapes<I: Input, E: From<RecordFault>>(
 }
 
 /// Reads one record (`DefaultRecord.readFrom`) and skips its contents.
-#[inline]
+#[inline(always)]
 fn shape_of<I: Input>(input: &mut I) -> Result<RecordShape, Fault> {
     let begin = input.position();
     let claimed = input.varint()?;
@@ -276,7 +276,7 @@ fn shape_of<I: Input>(input: &mut I) -> Result<RecordShape, Fault> {
 
 /// Skips a length and so many bytes. Negative lengths are null. A field that would pass the record's end is
 /// refused before a byte of it is decompressed.
-#[inline]
+#[inline(always)]
 fn skip_field<I: Input>(input: &mut I, end: usize) -> Result<Option<usize>, Fault> {
     let len = input.varint()?;
     if len < 0 {
@@ -299,24 +299,24 @@ fn header_count_within(count: i32, end: usize, position: usize) -> Result<usize,
 
 /// Reads a record's body with its contents.
 fn record_of(body: &[u8]) -> Result<Record<'_>, Fault> {
-    let mut input = InPlace { bytes: body, position: 0 };
+    let mut input = InPlace::new(body);
     let attributes = input.byte()? as i8;
     let timestamp_delta = input.varlong()?;
     let offset_delta = input.varint()?;
-    let tail = &body[input.position..];
+    let tail = input.rest;
     let key = input.bytes_of_length()?;
     let value = input.bytes_of_length()?;
     let header_count = input.varint()?;
-    let header_count = header_count_within(header_count, body.len(), input.position)?;
-    let headers = &body[input.position..];
+    let header_count = header_count_within(header_count, body.len(), input.position())?;
+    let headers = input.rest;
     for _ in 0..header_count {
         if input.bytes_of_length()?.is_none() {
             return Err(Fault::Count(-1));
         }
         input.bytes_of_length()?;
     }
-    if input.position != body.len() {
-        return Err(Fault::Size { claimed: body.len() as i64, taken: input.position as i64 });
+    if !input.rest.is_empty() {
+        return Err(Fault::Size { claimed: body.len() as i64, taken: input.position() as i64 });
     }
     Ok(Record {
         attributes,
@@ -340,7 +340,7 @@ enum Source<'s> {
 fn source<'s, 'a: 's>(batch: &BatchView<'a>, scratch: &'s mut Scratch) -> Result<Source<'s>, RecordFault> {
     let codec = batch.codec().ok_or(RecordFault::UnknownCodec(batch.attributes() & super::view::CODEC_MASK))?;
     match Decoder::new(codec, batch.payload(), &mut scratch.kept) {
-        Ok(None) => Ok(Source::InPlace(InPlace { bytes: batch.payload(), position: 0 })),
+        Ok(None) => Ok(Source::InPlace(InPlace::new(batch.payload()))),
         Ok(Some(decoder)) => {
             if scratch.window.len() < WINDOW_BYTES {
                 scratch.window.resize(WINDOW_BYTES, 0);
@@ -353,14 +353,21 @@ fn source<'s, 'a: 's>(batch: &BatchView<'a>, scratch: &'s mut Scratch) -> Result
 
 /// Records where they lie.
 struct InPlace<'a> {
-    bytes: &'a [u8],
-    position: usize,
+    /// Not taken yet.
+    rest: &'a [u8],
+    /// Of all.
+    len: usize,
 }
 
 impl<'a> InPlace<'a> {
+    fn new(bytes: &'a [u8]) -> InPlace<'a> {
+        InPlace { rest: bytes, len: bytes.len() }
+    }
+
+    #[inline(always)]
     fn take(&mut self, count: usize) -> Result<&'a [u8], Fault> {
-        let taken = self.bytes[self.position..].get(..count).ok_or(Fault::Cut)?;
-        self.position += count;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Fault::Cut)?;
+        self.rest = rest;
         Ok(taken)
     }
 
@@ -376,52 +383,49 @@ impl<'a> InPlace<'a> {
         self.take(usize::try_from(len).map_err(|_| Fault::Count(i64::from(len)))?)
     }
 
-    fn number<T>(&mut self, read: fn(&[u8]) -> Option<(T, usize)>, len_max: usize) -> Result<T, Fault> {
-        let rest = &self.bytes[self.position..];
-        match read(rest) {
+    #[inline(always)]
+    fn number<T>(&mut self, read: Option<(T, usize)>, len_max: usize) -> Result<T, Fault> {
+        match read {
             Some((value, len)) => {
-                self.position += len;
+                self.rest = &self.rest[len..];
                 Ok(value)
             }
-            None if rest.len() < len_max => Err(Fault::Cut),
+            None if self.rest.len() < len_max => Err(Fault::Cut),
             None => Err(Fault::Varint),
         }
     }
 }
 
 impl Input for InPlace<'_> {
-    #[inline]
+    #[inline(always)]
     fn byte(&mut self) -> Result<u8, Fault> {
-        let byte = *self.bytes.get(self.position).ok_or(Fault::Cut)?;
-        self.position += 1;
+        let (&byte, rest) = self.rest.split_first().ok_or(Fault::Cut)?;
+        self.rest = rest;
         Ok(byte)
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<i32, Fault> {
-        self.number(varint::read, VARINT_BYTES_MAX)
+        self.number(varint::read(self.rest), VARINT_BYTES_MAX)
     }
 
-    #[inline]
+    #[inline(always)]
     fn varlong(&mut self) -> Result<i64, Fault> {
-        self.number(varint::read_long, VARLONG_BYTES_MAX)
+        self.number(varint::read_long(self.rest), VARLONG_BYTES_MAX)
     }
 
-    #[inline]
+    #[inline(always)]
     fn skip(&mut self, count: usize) -> Result<(), Fault> {
-        if count > self.bytes.len() - self.position {
-            return Err(Fault::Cut);
-        }
-        self.position += count;
-        Ok(())
+        self.take(count).map(drop)
     }
 
+    #[inline(always)]
     fn position(&self) -> usize {
-        self.position
+        self.len - self.rest.len()
     }
 
     fn at_end(&mut self) -> Result<bool, Fault> {
-        Ok(self.position == self.bytes.len())
+        Ok(self.rest.is_empty())
     }
 }
 

@@ -217,32 +217,38 @@ impl Socket {
         SockRef::from(&*self.0.descriptor)
     }
 
-    /// Appends received bytes to `into`, as many as there are and as its spare
-    /// capacity holds; waits until there is at least one. 0: the peer has ended its
+    /// Waits until there is something to receive, the end included.
+    pub async fn readable(&self) -> io::Result<()> {
+        if self.0.drained.get() {
+            ring::ready(&self.0.descriptor, libc::POLLIN).await?;
+            self.0.drained.set(false);
+        }
+        Ok(())
+    }
+
+    /// Appends received bytes to `into`, as many as there are, `most` at most and what its
+    /// spare capacity holds; waits until there is at least one. 0: the peer has ended its
     /// side, or [`Socket::shutdown`] was called.
     ///
     /// # Panics
-    /// Without spare capacity: 0 would be taken for the end.
-    pub async fn receive(&self, into: &mut BytesMut) -> io::Result<usize> {
-        assert!(into.capacity() > into.len(), "no room to receive into");
+    /// Without room: 0 would be taken for the end.
+    pub async fn receive(&self, into: &mut BytesMut, most: usize) -> io::Result<usize> {
+        assert!(into.capacity() > into.len() && most > 0, "no room to receive into");
         loop {
-            if !self.0.drained.get() {
-                match self.receive_now(into) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return result,
-                }
+            self.readable().await?;
+            match self.receive_now(into, most) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.0.drained.set(true),
+                result => return result,
             }
-            ring::ready(&self.0.descriptor, libc::POLLIN).await?;
-            self.0.drained.set(false);
         }
     }
 
     /// Receives what is there; `WouldBlock` when nothing is.
-    fn receive_now(&self, into: &mut BytesMut) -> io::Result<usize> {
+    fn receive_now(&self, into: &mut BytesMut, most: usize) -> io::Result<usize> {
         loop {
             let spare: &mut [MaybeUninit<u8>] = into.spare_capacity_mut();
-            let room = spare.len();
-            match self.socket().recv_with_flags(spare, libc::MSG_DONTWAIT) {
+            let room = spare.len().min(most);
+            match self.socket().recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT) {
                 Ok(count) => {
                     self.0.drained.set(count < room);
                     // SAFETY: the kernel says it wrote the first `count` bytes of the
@@ -336,7 +342,7 @@ mod tests {
             while let Ok(socket) = listener.accept().await {
                 task::spawn(Queue::Network, "echo", OnPanic::EndTask, async move {
                     let mut bytes = BytesMut::with_capacity(1 << 16);
-                    while socket.receive(&mut bytes).await.is_ok_and(|count| count > 0) {
+                    while socket.receive(&mut bytes, usize::MAX).await.is_ok_and(|count| count > 0) {
                         let mut rope = Rope::from(bytes.split().freeze());
                         if socket.send(&mut rope).await.is_err() {
                             break;
@@ -374,7 +380,7 @@ mod tests {
             let mut back = BytesMut::with_capacity(100);
             while back.len() < sent.len() {
                 back.reserve(1000);
-                assert!(socket.receive(&mut back).await.unwrap() > 0);
+                assert!(socket.receive(&mut back, usize::MAX).await.unwrap() > 0);
             }
             assert!(back == sent);
             socket.shutdown();
@@ -402,14 +408,14 @@ mod tests {
             let reader = server.clone();
             task::spawn(Queue::Network, "reader", OnPanic::StopProcess, async move {
                 let mut bytes = BytesMut::with_capacity(10);
-                assert_eq!(reader.receive(&mut bytes).await.unwrap(), 0);
+                assert_eq!(reader.receive(&mut bytes, usize::MAX).await.unwrap(), 0);
             });
             task::yield_now().await;
             assert_eq!(task::alive(), [("reader", 1)]);
             server.shutdown();
             task::all_ended("reader").await;
             let mut bytes = BytesMut::with_capacity(10);
-            assert_eq!(client.receive(&mut bytes).await.unwrap(), 0);
+            assert_eq!(client.receive(&mut bytes, usize::MAX).await.unwrap(), 0);
             let error = server.send(&mut Rope::from(Bytes::from_static(b"x"))).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         });
@@ -423,8 +429,8 @@ mod tests {
             server.send(&mut Rope::from(Bytes::from_static(b"bye"))).await.unwrap();
             drop(server);
             let mut bytes = BytesMut::with_capacity(10);
-            assert_eq!(client.receive(&mut bytes).await.unwrap(), 3);
-            assert_eq!(client.receive(&mut bytes).await.unwrap(), 0);
+            assert_eq!(client.receive(&mut bytes, usize::MAX).await.unwrap(), 3);
+            assert_eq!(client.receive(&mut bytes, usize::MAX).await.unwrap(), 0);
         });
     }
 
@@ -490,7 +496,7 @@ mod tests {
                 let mut back = BytesMut::new();
                 loop {
                     back.reserve(chunk);
-                    if client.receive(&mut back).await.unwrap() == 0 {
+                    if client.receive(&mut back, usize::MAX).await.unwrap() == 0 {
                         break;
                     }
                 }
