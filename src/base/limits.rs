@@ -22,6 +22,13 @@ pub const TAIL_MARK_BYTES: usize = 16 << 10;
 /// does not size our memory. A single batch may be larger.
 pub const LOG_READ_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of one read for a consumer that reads on: full drive bandwidth at depth 2, and
+/// no more than what a consumer asks of one partition.
+pub const EXTENT_BYTES: usize = 1 << 20;
+
+/// Memory on each core for extents: two for each of a dozen consumers that lag.
+pub const CORE_EXTENTS_BYTES_MAX: usize = 32 << 20;
+
 /// Reads of the drive that one fetch has under way at a time: enough to keep the drive
 /// busy while one is taken apart. Each is polled whenever another completes: few
 /// hundred would be too many.

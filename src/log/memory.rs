@@ -4,6 +4,8 @@
 //! **Tails**: first in, first out over all logs: a log that is quiet gives its place to
 //! those that are not. What is not written yet is never let go.
 //!
+//! **Extents**: what was read from the drive, see [`super::extents`].
+//!
 //! **Unwritten**: a buffer counts, by the blocks it has filled, from the append that made
 //! it until its write has completed or its log has ended, whichever way. Who appends on
 //! behalf of a client waits for [`Room`] first, so that a stalled drive holds clients
@@ -14,13 +16,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use crate::base::limits::CORE_UNWRITTEN_BYTES_MAX;
+use crate::base::limits::{CORE_EXTENTS_BYTES_MAX, CORE_UNWRITTEN_BYTES_MAX};
 use crate::base::wait;
 
+use super::extents::ExtentMemory;
 use super::{Inner, LogError};
 
 /// See the module. One per core.
 pub struct TailMemory {
+    /// For what is read from the drive.
+    pub(super) extents: Rc<ExtentMemory>,
     bytes_max: usize,
     used: Cell<usize>,
     /// One entry per buffer in some tail, in the order in which they came.
@@ -50,6 +55,7 @@ impl TailMemory {
     /// As [`TailMemory::new`], with another bound of what is not written yet, in bytes.
     pub fn with_unwritten(bytes_max: usize, unwritten_max: usize) -> Rc<TailMemory> {
         Rc::new(TailMemory {
+            extents: ExtentMemory::new(CORE_EXTENTS_BYTES_MAX),
             bytes_max,
             used: Cell::new(0),
             buffers: RefCell::default(),

@@ -23,6 +23,7 @@
 
 mod appender;
 mod error;
+mod extents;
 mod index;
 mod memory;
 mod names;
@@ -125,6 +126,8 @@ struct Inner {
     observer: RefCell<Option<Weak<dyn Observer>>>,
     /// Counts uses of segments: see `Segment::touch`.
     uses: Cell<u64>,
+    /// What was read from the drive lately.
+    extents: extents::Extents,
 }
 
 struct State {

@@ -2,17 +2,20 @@
 //! execution, which holds no borrow of the log.
 //!
 //! A plan whose first batch is in the tail is done when it is made: pieces of shared
-//! buffers. Any other is one direct read of at most the rest of one segment, cut at
-//! batch borders, each batch's checksum verified.
+//! buffers. Any other is a piece of an extent: of one that was read before, or of a direct
+//! read of at most the rest of one segment, cut at batch borders, each batch's checksum
+//! verified. For readers that read on it is larger than what was asked for, and the next
+//! one is read while they take it.
 
 use std::rc::Rc;
 
-use crate::base::limits::LOG_READ_BYTES_MAX;
-use crate::base::{Offset, Rope};
+use crate::base::limits::{BLOCK_BYTES, EXTENT_BYTES, LOG_READ_BYTES_MAX};
+use crate::base::{Offset, Piece, Rope};
 use crate::record::{BatchError, BatchView};
 use crate::runtime::disk::Slice;
-use crate::runtime::task;
+use crate::runtime::task::{self, OnPanic, Queue};
 
+use super::extents::{Collected, Coming, Extent, Extents};
 use super::segment::Segment;
 use super::tail::Wanted;
 use super::{Condition, Inner, Log, LogError, Stage, names};
@@ -135,11 +138,87 @@ impl ReadPlan {
     }
 }
 
+/// How an extent is to be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Who asks has not been seen before.
+    New,
+    /// Goes on where a reader stopped.
+    ReadsOn,
+    /// Nobody yet.
+    Expected,
+}
+
 impl DrivePlan {
     async fn execute(mut self) -> Result<Rope, LogError> {
+        let log = Rc::clone(&self.log);
         loop {
-            if let Some(rope) = self.read_segment().await? {
-                return Ok(rope);
+            if let Some(extent) = log.extents.get(self.wanted.from) {
+                return Ok(self.serve(&extent, log.extents.is_stop(self.wanted.from)));
+            }
+            // Read on behalf of somebody who is there; should it fail, it is tried here.
+            let Some(coming) = log.extents.coming(self.wanted.from) else { break };
+            let _ = coming.await;
+        }
+        let reader = if log.extents.is_stop(self.wanted.from) { Reader::ReadsOn } else { Reader::New };
+        let _coming = (reader == Reader::ReadsOn).then(|| Extents::begin(&log, self.wanted.from));
+        Ok(match self.extent(reader).await? {
+            Some(extent) => self.serve(&extent, reader == Reader::ReadsOn),
+            None => Rope::new(),
+        })
+    }
+
+    /// The wanted part of an extent. Of a reader that reads on, what follows is read meanwhile.
+    fn serve(&self, extent: &Rc<Extent>, reads_on: bool) -> Rope {
+        let mut rope = Rope::new();
+        let found = extent.find(self.wanted);
+        if found.is_empty() {
+            return rope;
+        }
+        let stop = extent.next_of(found.end);
+        self.log.extents.moved(self.wanted.from, stop);
+        if reads_on && extent.is_past_half(found.end) {
+            self.read_ahead(extent);
+        }
+        rope.push(Piece::shared(Rc::clone(extent) as Rc<dyn AsRef<[u8]>>, found));
+        rope
+    }
+
+    /// Has the extent read that follows, if the drive has it.
+    fn read_ahead(&self, extent: &Extent) {
+        let log = &self.log;
+        let from = extent.next;
+        let (upper, segment) = {
+            let state = log.state.borrow();
+            let in_memory = state.tail.first_offset();
+            let upper = state.progress.at(Stage::Written).offset;
+            if from >= in_memory.unwrap_or(upper).min(upper) || matches!(state.condition, Condition::Ended(_)) {
+                return;
+            }
+            (upper, Rc::clone(&state.segments[state.segment_of(from)]))
+        };
+        if log.extents.get(from).is_some() {
+            return;
+        }
+        let Some(coming) = Extents::begin(log, from) else { return };
+        let wanted = Wanted { from, upper, bytes_max: EXTENT_BYTES, at_least_one: true };
+        let plan = DrivePlan { log: Rc::clone(log), segment, wanted };
+        task::spawn(Queue::Log, "read ahead", OnPanic::StopProcess, plan.ahead(coming));
+    }
+
+    async fn ahead(mut self, _coming: Coming) {
+        // Who comes here finds the error again, and is told.
+        if let Err(error) = self.extent(Reader::Expected).await {
+            tracing::debug!("reading ahead: {error}");
+        }
+    }
+
+    /// Reads the extent that begins with the first wanted batch, and keeps it if there is memory for
+    /// it. `None`: the log has no such batch any more.
+    async fn extent(&mut self, reader: Reader) -> Result<Option<Rc<Extent>>, LogError> {
+        loop {
+            if let Some(extent) = self.read_segment(reader).await? {
+                return Ok(Some(extent));
             }
             // Compaction may leave the wanted offset behind the segment's last batch.
             let next = {
@@ -148,16 +227,19 @@ impl DrivePlan {
             };
             match next {
                 Some(next) if next.base < self.wanted.upper => self.segment = next,
-                _ => return Ok(Rope::new()),
+                _ => return Ok(None),
             }
         }
     }
 
-    /// The wanted batches of the plan's segment; `None` if it has none of them.
-    async fn read_segment(&self) -> Result<Option<Rope>, LogError> {
+    /// The extent of the plan's segment; `None` if it has none of the wanted batches.
+    async fn read_segment(&self, reader: Reader) -> Result<Option<Rc<Extent>>, LogError> {
         let (log, segment, wanted) = (&self.log, &self.segment, self.wanted);
         let dir = log.dir();
-        let interval = log.state.borrow().config.index_interval_bytes.max(0) as u64;
+        let (interval, written) = {
+            let state = log.state.borrow();
+            (state.config.index_interval_bytes.max(0) as u64, state.progress.at(Stage::Written).offset)
+        };
         log.touch(segment);
         segment.load_indexes(&log.disk, &dir, interval).await?;
         let size = segment.size();
@@ -169,81 +251,100 @@ impl DrivePlan {
         let path = segment.log_path(&dir);
         let read_error = |error: std::io::Error| LogError::io("read", &path, &error);
 
-        // The first batch begins between floor and ceiling.
-        let bytes_max = wanted.bytes_max.min(LOG_READ_BYTES_MAX);
-        let skip = ceiling.unwrap_or(size).saturating_sub(floor).min(LOG_READ_BYTES_MAX as u64) as usize;
-        let mut position = floor;
-        let mut len = skip.max(crate::record::BATCH_HEADER_BYTES) + bytes_max;
+        // Where a reader stopped, the batch's place is known; else it begins between floor and ceiling.
+        let known = log.extents.place_of(segment.base, wanted.from);
+        let (mut position, skip) = match known {
+            Some(position) => (position, 0),
+            None => (floor, ceiling.unwrap_or(size).saturating_sub(floor).min(LOG_READ_BYTES_MAX as u64) as usize),
+        };
+        let asked = wanted.bytes_max.min(LOG_READ_BYTES_MAX);
+        let mut least = skip.max(crate::record::BATCH_HEADER_BYTES) + asked;
+        let mut len = if reader == Reader::New { least } else { least.max(EXTENT_BYTES) };
         while position < size {
+            let span = |len: usize| {
+                let end = position + (len as u64).min(size - position);
+                (end.next_multiple_of(BLOCK_BYTES as u64) - position / BLOCK_BYTES as u64 * BLOCK_BYTES as u64) as usize
+            };
+            // What cannot be kept is no larger than need be.
+            let memory = log.memory.extents.take(span(len));
+            if memory.is_none() {
+                if reader == Reader::Expected {
+                    return Ok(None);
+                }
+                len = least;
+            }
             let len_here = (len as u64).min(size - position) as usize;
             let bytes = file.read(position, len_here).await.map_err(read_error)?;
-            let taken = match self.take(&bytes, position)? {
-                Taken::Batches { start, end } => {
-                    let mut rope = Rope::new();
-                    if end > start {
-                        rope.push(bytes.into_piece(start..end));
+            match self.collect(&bytes, position, written)? {
+                Taken::Batches(collected) => {
+                    let kept = memory.is_some();
+                    let extent = Rc::new(collected.finish(segment.base, wanted.from, bytes, position, memory));
+                    if kept {
+                        log.extents.keep(log, &log.memory.extents, &extent);
                     }
-                    return Ok(Some(rope));
+                    return Ok(Some(extent));
                 }
-                more => more,
-            };
-            match taken {
                 Taken::None { at: 0 } => return Err(self.corrupt(position, "the file ends within a batch")),
                 // All of this lies before the first batch.
                 Taken::None { at } => position += at as u64,
                 Taken::First { at, need } => {
                     position += at as u64;
-                    len = need.max(bytes_max);
+                    least = need.max(asked);
+                    len = least;
                     if position + need as u64 > size {
                         return Err(self.corrupt(position, "the file ends within a batch"));
                     }
                 }
-                Taken::Batches { .. } => unreachable!("returned above"),
+                Taken::NothingYet => return Ok(None),
             }
             task::yield_if_needed().await;
         }
         Ok(None)
     }
 
-    /// Finds the wanted batches in what was read from `position`.
-    fn take(&self, bytes: &Slice, position: u64) -> Result<Taken, LogError> {
-        let wanted = self.wanted;
+    /// Collects the batches from the first wanted one in what was read from `position`, as far as they
+    /// are whole and below `written`.
+    fn collect(&self, bytes: &Slice, position: u64, written: Offset) -> Result<Taken, LogError> {
         let mut at = 0;
-        let mut start = None;
+        let mut collected: Option<Collected> = None;
         while at < bytes.len() {
-            let batch = match BatchView::first(&bytes[at..]) {
-                Ok(batch) => batch,
-                Err(BatchError::Cut { need, .. }) if start.is_none() => {
+            let batch = match (BatchView::first(&bytes[at..]), &collected) {
+                (Ok(batch), _) => batch,
+                // Those before it are good.
+                (Err(_), Some(_)) => break,
+                (Err(BatchError::Cut { need, .. }), None) => {
                     // Whether it is the first wanted one is known by its header.
                     return Ok(if at == 0 { Taken::First { at, need } } else { Taken::None { at } });
                 }
-                Err(BatchError::Cut { .. }) => break,
-                Err(error) => return Err(self.corrupt(position + at as u64, &error.to_string())),
+                (Err(error), None) => return Err(self.corrupt(position + at as u64, &error.to_string())),
             };
-            if batch.last_offset() < wanted.from {
+            if batch.last_offset() < self.wanted.from {
                 at += batch.size();
                 continue;
             }
-            if batch.last_offset() >= wanted.upper {
-                start.get_or_insert(at);
-                break;
-            }
-            let taken = at - *start.get_or_insert(at);
-            let is_first = taken == 0;
-            if taken + batch.size() > wanted.bytes_max && !(is_first && wanted.at_least_one) {
+            if batch.last_offset() >= written {
+                // What lies here may not be written yet.
                 break;
             }
             if self.log.verify_reads && !batch.crc_is_right() {
-                return Err(self.corrupt(position + at as u64, "a batch whose checksum is wrong"));
+                match collected {
+                    // Those before it are good.
+                    Some(_) => break,
+                    None => return Err(self.corrupt(position + at as u64, "a batch whose checksum is wrong")),
+                }
+            }
+            match &mut collected {
+                Some(collected) => collected.add(&batch),
+                None => collected = Some(Collected::new(&batch, at)),
             }
             at += batch.size();
-            if batch.next_offset() >= wanted.upper {
-                // What lies behind may not be written yet.
+            if batch.next_offset() >= written {
                 break;
             }
         }
-        Ok(match start {
-            Some(start) => Taken::Batches { start, end: at },
+        Ok(match collected {
+            Some(collected) => Taken::Batches(collected),
+            None if at < bytes.len() => Taken::NothingYet,
             None => Taken::None { at },
         })
     }
@@ -255,10 +356,12 @@ impl DrivePlan {
 }
 
 enum Taken {
-    /// The answer.
-    Batches { start: usize, end: usize },
+    /// The wanted batches, and what follows them.
+    Batches(Collected),
     /// The first wanted batch lies at or behind `at`.
     None { at: usize },
     /// What was read begins, at `at`, with a batch that needs more bytes than were read.
     First { at: usize, need: usize },
+    /// The first wanted batch is not written yet.
+    NothingYet,
 }

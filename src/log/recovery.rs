@@ -260,6 +260,7 @@ impl Opening<'_> {
             flush: Signal::new(),
             observer: Default::default(),
             uses: Default::default(),
+            extents: Default::default(),
         };
         (Log(Rc::new(inner)), self.opened)
     }

@@ -279,6 +279,11 @@ impl Tail {
         self.frozen.is_empty()
     }
 
+    /// The first offset that memory has.
+    pub fn first_offset(&self) -> Option<Offset> {
+        self.frozen.front().map(|frozen| frozen.first.base)
+    }
+
     pub fn last(&self) -> Option<&Frozen> {
         self.frozen.back()
     }

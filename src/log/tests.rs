@@ -251,3 +251,81 @@ fn no_file_is_waited_for_that_this_process_has_open_itself() {
         assert_eq!(lock_waits(), before);
     });
 }
+
+#[test]
+fn who_reads_on_has_the_drive_asked_seldom_and_others_at_the_same_place_not_at_all() {
+    use crate::runtime::disk::simulated::{SimulatedDisk, Verb};
+    run_one(async {
+        let simulated = SimulatedDisk::new();
+        let config = TopicConfig { segment_bytes: 3_000_000, ..TopicConfig::default() };
+        // Memory for nothing: all reads come from files.
+        let options = LogOptions::new(Rc::new(config), TailMemory::new(0));
+        let dir = Path::new("t-0");
+        let (log, _) = Log::open(&simulated.disk(), dir, options, true, None, &mut |_| {}).await.unwrap();
+        let mut expected = Vec::new();
+        for number in 0..800 {
+            let bytes = batch(1, 10_000, number);
+            expected.push((append(&log, &bytes).base_offset.0, bytes.len()));
+            if number % 50 == 0 {
+                log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+            }
+        }
+        log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+        let reads = || simulated.count(Verb::Read, |path| path.extension().is_some_and(|kind| kind == "log"));
+        let before = reads();
+        // 8 MB by 100 KB.
+        assert_eq!(read_all(&log, Offset(0), 100_000).await, expected);
+        let first = reads() - before;
+        assert!((8..=14).contains(&first), "{first} reads");
+        for bytes_max in [1, 50_000, 3_000_000] {
+            assert_eq!(read_all(&log, Offset(0), bytes_max).await, expected, "{bytes_max}");
+        }
+        assert_eq!(reads() - before, first, "all of it is in memory");
+    });
+}
+
+#[test]
+fn extents_that_answers_hold_count_and_those_that_nobody_holds_make_room() {
+    use super::extents::ExtentMemory;
+    let memory = ExtentMemory::new(100);
+    let first = memory.take(60).unwrap();
+    assert!(memory.take(60).is_none(), "held by an answer");
+    let second = memory.take(40).unwrap();
+    drop(first);
+    let third = memory.take(60).unwrap();
+    assert!(memory.take(1).is_none());
+    drop((second, third));
+    assert!(memory.take(100).is_some());
+}
+
+#[test]
+fn reads_are_right_whatever_memory_there_is_for_extents() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t-0");
+    run_one(async move {
+        let config = TopicConfig { segment_bytes: 4 << 20, ..TopicConfig::default() };
+        let options = LogOptions::new(Rc::new(config), TailMemory::new(0));
+        let (log, _) = Log::open(&Disk::direct(), &path, options, true, None, &mut |_| {}).await.unwrap();
+        let mut expected = Vec::new();
+        // More than the memory for extents.
+        while log.end_offset() < Offset(90) {
+            let bytes = batch(1, 500_000, 0);
+            expected.push((append(&log, &bytes).base_offset.0, bytes.len()));
+            log.wait(log.end_offset(), Stage::Written).await.unwrap();
+        }
+        // Answers that nobody takes hold what they were read into.
+        let mut held = Vec::new();
+        let mut next = Offset(0);
+        while next < log.end_offset() {
+            let rope = log.read_plan(next, Offset(i64::MAX), 600_000, true).unwrap().execute().await.unwrap();
+            let bytes = rope.to_bytes();
+            let batch = BatchView::first(&bytes).unwrap();
+            assert_eq!((batch.base_offset(), bytes.len()), (next, expected[next.0 as usize].1));
+            next = batch.next_offset();
+            held.push(rope);
+        }
+        assert_eq!(read_all(&log, Offset(0), 1).await, expected);
+        drop(held);
+        assert_eq!(read_all(&log, Offset(0), 1).await, expected);
+    });
+}

@@ -108,10 +108,12 @@ fn zigzag_long(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-fn unzigzag(value: u32) -> i32 {
+#[inline(always)]
+pub(super) fn unzigzag(value: u32) -> i32 {
     (value >> 1) as i32 ^ -((value & 1) as i32)
 }
 
+#[inline(always)]
 fn unzigzag_long(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }

@@ -112,6 +112,7 @@ impl<'a> BatchView<'a> {
     ///
     /// Finds everything that is wrong with the bytes themselves: after `Ok`,
     /// the batch holds exactly [`record_count`](Self::record_count) records and nothing else.
+    #[inline(always)]
     pub fn walk<E: From<RecordFault>>(
         &self,
         scratch: &mut Scratch,
@@ -221,15 +222,18 @@ trait Input {
     fn position(&self) -> usize;
     /// Whether all bytes have been taken.
     fn at_end(&mut self) -> Result<bool, Fault>;
+    /// The next record's shape.
+    fn shape(&mut self) -> Result<RecordShape, Fault>;
 }
 
+#[inline(always)]
 fn walk_shapes<I: Input, E: From<RecordFault>>(
     input: &mut I,
     count: i32,
     visit: &mut impl FnMut(RecordShape) -> Result<(), E>,
 ) -> Result<(), E> {
     for index in 0..count {
-        let shape = shape_of(input).map_err(|fault| fault.of(index))?;
+        let shape = input.shape().map_err(|fault| fault.of(index))?;
         visit(shape)?;
     }
     match input.at_end() {
@@ -240,7 +244,7 @@ fn walk_shapes<I: Input, E: From<RecordFault>>(
 }
 
 /// Reads one record (`DefaultRecord.readFrom`) and skips its contents.
-#[inline(always)]
+#[inline(never)]
 fn shape_of<I: Input>(input: &mut I) -> Result<RecordShape, Fault> {
     let begin = input.position();
     let claimed = input.varint()?;
@@ -383,6 +387,38 @@ impl<'a> InPlace<'a> {
         self.take(usize::try_from(len).map_err(|_| Fault::Count(i64::from(len)))?)
     }
 
+    /// The shape of a record without headers whose numbers are of two bytes at most, which nearly all
+    /// are. `None`, and nothing is taken: it is another one, or no good.
+    #[inline(always)]
+    fn common_shape(&mut self) -> Option<RecordShape> {
+        let bytes = self.rest;
+        let (claimed, body) = short(bytes, 0)?;
+        let size = body + even(claimed)?;
+        let record = bytes.get(..size)?;
+        let attributes = *record.get(body)? as i8;
+        let (timestamp_delta, at) = short(record, body + 1)?;
+        let (offset_delta, at) = short(record, at)?;
+        let (key_len, at) = short(record, at)?;
+        let key_len = even(key_len);
+        let (value_len, at) = short(record, at + key_len.unwrap_or(0))?;
+        let value_len = even(value_len);
+        let end = at + value_len.unwrap_or(0);
+        // No headers, and nothing behind.
+        if end + 1 != size || *record.get(end)? != 0 {
+            return None;
+        }
+        self.rest = &bytes[size..];
+        Some(RecordShape {
+            size,
+            attributes,
+            timestamp_delta: i64::from(varint::unzigzag(timestamp_delta)),
+            offset_delta: varint::unzigzag(offset_delta),
+            key_len,
+            value_len,
+            header_count: 0,
+        })
+    }
+
     #[inline(always)]
     fn number<T>(&mut self, read: Option<(T, usize)>, len_max: usize) -> Result<T, Fault> {
         match read {
@@ -396,7 +432,32 @@ impl<'a> InPlace<'a> {
     }
 }
 
+/// A varint of one or two bytes at `at`, in zigzag form, and where it ends.
+#[inline(always)]
+fn short(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
+    let first = u32::from(*bytes.get(at)?);
+    if first < 0x80 {
+        return Some((first, at + 1));
+    }
+    let second = u32::from(*bytes.get(at + 1)?);
+    (second < 0x80).then_some((first & 0x7f | second << 7, at + 2))
+}
+
+/// A length in zigzag form; negative ones are null.
+#[inline(always)]
+fn even(zigzag: u32) -> Option<usize> {
+    (zigzag & 1 == 0).then_some(zigzag as usize / 2)
+}
+
 impl Input for InPlace<'_> {
+    #[inline(always)]
+    fn shape(&mut self) -> Result<RecordShape, Fault> {
+        match self.common_shape() {
+            Some(shape) => Ok(shape),
+            None => shape_of(self),
+        }
+    }
+
     #[inline(always)]
     fn byte(&mut self) -> Result<u8, Fault> {
         let (&byte, rest) = self.rest.split_first().ok_or(Fault::Cut)?;
@@ -518,6 +579,11 @@ impl Stream<'_> {
 }
 
 impl Input for Stream<'_> {
+    #[inline(always)]
+    fn shape(&mut self) -> Result<RecordShape, Fault> {
+        shape_of(self)
+    }
+
     #[inline]
     fn byte(&mut self) -> Result<u8, Fault> {
         if self.start == self.end && !self.fill()? {
