@@ -79,7 +79,7 @@ pub struct Target {
     /// Write the result as JSON; - is standard output, instead of the line
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the latency curve (from the intended send time) for HdrHistogram's plotters, in µs (.hgrm)
+    /// Write the first latency curve (in an open loop from the intended send time) for HdrHistogram's plotters, in µs (.hgrm)
     #[arg(long, value_name = "FILE")]
     pub histogram: Option<PathBuf>,
     /// Write all histograms as an HdrHistogram log, version 2 (.hlog): `plot` and other tools read it
