@@ -50,7 +50,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
         tracing::debug!(client = %context.client_host, %error, "unreadable fetch request");
         return Reply::Close;
     }
-    context.mark(Stage::Parsed);
+    context.mark_parsed();
     let uses_ids = context.version >= FIRST_WITH_TOPIC_IDS;
     let turn = {
         let mut sessions = core.fetch_sessions();

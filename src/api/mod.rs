@@ -76,11 +76,20 @@ pub struct Context {
     pub timeline: RefCell<Timeline>,
     /// Partitions that it names (Produce and Fetch).
     pub partitions: Cell<usize>,
+    /// When the work on it began, if that is known.
+    begun: Option<Moment>,
 }
 
 impl Context {
-    /// Of a request that was read at `read`.
-    pub fn new(header: wire::RequestHeader, client_host: IpAddr, listener: usize, read: Moment) -> Context {
+    /// Of a request that was read at `read`. `now`: about what the clock would say, if that
+    /// is known.
+    pub fn new(
+        header: wire::RequestHeader,
+        client_host: IpAddr,
+        listener: usize,
+        read: Moment,
+        now: Option<Moment>,
+    ) -> Context {
         Context {
             api: header.api,
             version: header.api_version,
@@ -90,7 +99,14 @@ impl Context {
             listener,
             timeline: RefCell::new(Timeline::begin(read)),
             partitions: Cell::new(0),
+            begun: now,
         }
+    }
+
+    /// Marks the request as parsed: of those whose parsing takes next to nothing.
+    pub fn mark_parsed(&self) {
+        let now = self.begun.unwrap_or_else(clock::moment);
+        self.timeline.borrow_mut().mark(Stage::Parsed, now);
     }
 
     /// The time since the last mark was spent in `stage`.
@@ -263,7 +279,7 @@ pub async fn handle_forwarded(core: &Rc<Core>, request: ForwardedRequest) -> Opt
         client_id: request.client_id.map(StrBytes::from_string),
     };
     // Its time line is kept where its connection is.
-    let context = Context::new(header, request.client_host, request.listener, clock::moment());
+    let context = Context::new(header, request.client_host, request.listener, clock::moment(), None);
     // Boxed: dispatch may itself forward, and a future cannot contain itself.
     let reply: LocalFuture<Reply> = {
         let core = Rc::clone(core);

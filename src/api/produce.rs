@@ -155,7 +155,7 @@ pub async fn handle(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply {
         }
     };
     context.partitions.set(request.partition_count());
-    context.mark(Stage::Parsed);
+    context.mark_parsed();
     let acks = match request.acks() {
         0 => Ok(None),
         1 => Ok(Some(Acks::Leader)),

@@ -1,7 +1,6 @@
 //! What is noted of a request when its answer has been sent.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::api::Context;
 use crate::metrics::{Finished, Timeline};
@@ -56,7 +55,7 @@ pub fn note(core: &Core, peer: SocketAddr, about: &About, answer_bytes: usize) {
     let threshold = core.config().slow_request_log_threshold_ms;
     // Negative: none is slow.
     if let Ok(threshold) = u64::try_from(threshold)
-        && about.timeline.work() > Duration::from_millis(threshold)
+        && about.timeline.work_ns() > threshold.saturating_mul(1_000_000)
     {
         log(core, about, &request);
     }

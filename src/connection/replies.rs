@@ -75,12 +75,16 @@ impl Replies {
 
     /// Waits until another request may be handled beside those under way. A request
     /// that is answered at once (all but Produce) waits for all earlier answers to be
-    /// on the wire, so that a client that never reads holds one answer, not many.
-    pub async fn room_for(&self, api_key: ApiKey) {
+    /// on the wire, so that a client that never reads holds one answer, not many. True when
+    /// it had to wait.
+    pub async fn room_for(&self, api_key: ApiKey) -> bool {
         let most = if api_key == ApiKey::Produce { REQUESTS_IN_FLIGHT_MAX } else { 1 };
+        let mut waited = false;
         while self.under_way.get() >= most && !self.closed.get() {
+            waited = true;
             self.room.wait().await;
         }
+        waited
     }
 
     /// Queues an answer that is there.

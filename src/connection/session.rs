@@ -70,14 +70,9 @@ pub async fn serve(core: Rc<Core>, session: Rc<Session>, listener: usize) {
         });
         writer_done
     };
-    let mut reader = Reader {
-        core,
-        session: &session,
-        listener,
-        buffer: ReadBuffer::default(),
-        frames_are_large: false,
-        peer: session.socket.peer().ip(),
-    };
+    let (buffer, peer) = (ReadBuffer::default(), session.socket.peer().ip());
+    let mut reader =
+        Reader { core, session: &session, listener, buffer, frames_are_large: false, peer, just_now: None };
     if let Err(why) = reader.run().await {
         tracing::debug!(peer = %session.socket.peer(), why, "connection ended");
     }
@@ -104,6 +99,9 @@ struct Reader<'a> {
     /// The last one had a buffer of its own.
     frames_are_large: bool,
     peer: IpAddr,
+    /// When the last bytes came or the request before was ordered, if nothing was waited for
+    /// since: then it is still about that time, and the clock need not be asked.
+    just_now: Option<Moment>,
 }
 
 /// Why a connection ends, for the debug log.
@@ -125,7 +123,15 @@ impl Reader<'_> {
             }
             let size = size as usize;
             // Memory first: the socket is not read while there is none.
-            let permit = self.core.request_memory().take(size).await;
+            let memory = self.core.request_memory();
+            let permit = match memory.try_take(size) {
+                Some(permit) => permit,
+                None => {
+                    let permit = memory.take(size).await;
+                    self.just_now = None;
+                    permit
+                }
+            };
             self.session.frame_open.set(true);
             self.frames_are_large = ReadBuffer::is_large(SIZE_BYTES + size);
             let most = if self.frames_are_large { SIZE_BYTES + size } else { usize::MAX };
@@ -147,7 +153,11 @@ impl Reader<'_> {
             match self.session.socket.receive(self.buffer.bytes(), most - len).await {
                 Ok(0) if self.buffer.bytes().is_empty() => return Ok(false),
                 Ok(0) => return Err("the peer closed inside a frame"),
-                Ok(_) => self.session.active.set(clock::moment()),
+                Ok(_) => {
+                    let now = clock::moment();
+                    self.session.active.set(now);
+                    self.just_now = Some(now);
+                }
                 Err(_) => return Err("the connection broke"),
             }
         }
@@ -159,13 +169,15 @@ impl Reader<'_> {
         let header =
             wire::read_header(&mut frame).map_err(|_| "an unreadable request header, or an API that is not served")?;
         let replies = &self.session.replies;
-        replies.room_for(header.api.key).await;
+        if replies.room_for(header.api.key).await {
+            self.just_now = None;
+        }
         if replies.is_closed() {
             // What is still in the buffer must not be worked on for nobody.
             return Err("the peer takes no more answers");
         }
         let (api, version) = (header.api, header.api_version);
-        let context = Context::new(header, self.peer, self.listener, read);
+        let context = Context::new(header, self.peer, self.listener, read, self.just_now.take());
         if !api.serves(version) {
             return match api.key {
                 ApiKey::ApiVersions => {
@@ -179,7 +191,11 @@ impl Reader<'_> {
         }
         match api::dispatch(&self.core, &context, frame).await {
             Reply::Ready(answer) => replies.push_ready(About::new(context, request_bytes), answer, memory),
-            Reply::Later(answer) => replies.push_waiting(About::new(context, request_bytes), answer, memory),
+            Reply::Later(answer) => {
+                let about = About::new(context, request_bytes);
+                self.just_now = Some(about.timeline.last());
+                replies.push_waiting(about, answer, memory);
+            }
             Reply::None => {
                 let about = About::new(context, request_bytes);
                 finished::note(&self.core, self.session.socket.peer(), &about, 0);

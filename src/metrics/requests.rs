@@ -93,18 +93,20 @@ impl SlowRequest {
 /// The slowest of a time, in no order.
 struct Slowest {
     kept: Vec<SlowRequest>,
-    /// The place of the quickest of them, when there are [`SLOWEST`].
+    /// The place of the quickest of them.
     quickest: usize,
+    /// What a request must exceed to be remembered; `None`: there is room.
+    bar_ns: Option<u64>,
 }
 
 impl Slowest {
     fn new() -> Slowest {
-        Slowest { kept: Vec::with_capacity(SLOWEST), quickest: 0 }
+        Slowest { kept: Vec::with_capacity(SLOWEST), quickest: 0, bar_ns: None }
     }
 
-    /// What a request must exceed to be remembered; `None`: there is room.
-    fn bar(&self) -> Option<Duration> {
-        (self.kept.len() == SLOWEST).then(|| self.kept[self.quickest].timeline.work())
+    fn clear(&mut self) {
+        self.kept.clear();
+        self.bar_ns = None;
     }
 
     fn add(&mut self, request: SlowRequest) {
@@ -112,8 +114,12 @@ impl Slowest {
             true => self.kept.push(request),
             false => self.kept[self.quickest] = request,
         }
-        let works = self.kept.iter().map(|kept| kept.timeline.work());
-        self.quickest = works.enumerate().min_by_key(|(_, work)| *work).map_or(0, |(at, _)| at);
+        if self.kept.len() == SLOWEST {
+            let works = self.kept.iter().map(|kept| kept.timeline.work_ns());
+            let quickest = works.enumerate().min_by_key(|(_, work)| *work);
+            self.quickest = quickest.map_or(0, |(at, _)| at);
+            self.bar_ns = quickest.map(|(_, work)| work);
+        }
     }
 }
 
@@ -163,15 +169,15 @@ impl Requests {
     pub fn finish(&self, request: &Finished<'_>, unix_now: impl FnOnce() -> UnixMs) {
         if let Some(api) = usize::try_from(request.api_key).ok().and_then(|key| self.apis.get(key)) {
             let timings = api.get_or_init(Box::default);
-            for (stage, took) in request.timeline.stages() {
-                timings.stages[stage as usize].record(took);
+            for (stage, ns) in request.timeline.stages_ns() {
+                timings.stages[stage as usize].record_ns(ns);
             }
-            timings.total.record(request.timeline.total());
+            timings.total.record_ns(request.timeline.total_ns());
         }
         let now = request.timeline.last();
         self.turn(now);
         let mut slowest = self.slowest.borrow_mut();
-        if slowest.bar().is_none_or(|bar| request.timeline.work() > bar) {
+        if slowest.bar_ns.is_none_or(|bar| request.timeline.work_ns() > bar) {
             slowest.add(SlowRequest::of(request, unix_now()));
         }
     }
@@ -195,11 +201,11 @@ impl Requests {
         }
         self.since.set(now);
         let (mut slowest, mut before) = (self.slowest.borrow_mut(), self.slowest_before.borrow_mut());
-        before.kept.clear();
+        before.clear();
         if passed < 2 * SLOW_SPAN {
             std::mem::swap(&mut *slowest, &mut *before);
         } else {
-            slowest.kept.clear();
+            slowest.clear();
         }
     }
 

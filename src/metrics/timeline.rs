@@ -74,7 +74,13 @@ impl Timeline {
 
     /// The stages that were passed.
     pub fn stages(&self) -> impl Iterator<Item = (Stage, Duration)> + '_ {
-        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.took(stage)?)))
+        self.stages_ns().map(|(stage, ns)| (stage, Duration::from_nanos(ns)))
+    }
+
+    /// As [`Timeline::stages`], in nanoseconds: for what is done with every request.
+    pub(super) fn stages_ns(&self) -> impl Iterator<Item = (Stage, u64)> + '_ {
+        let passed = Stage::ALL.into_iter().filter(|stage| self.marked & (1 << *stage as u8) != 0);
+        passed.map(|stage| (stage, self.took_ns[stage as usize]))
     }
 
     /// When the stage that was marked last ended.
@@ -84,12 +90,22 @@ impl Timeline {
 
     /// From the read to the last stage.
     pub fn total(&self) -> Duration {
-        self.last.since(self.read)
+        Duration::from_nanos(self.total_ns())
+    }
+
+    pub(super) fn total_ns(&self) -> u64 {
+        // Marks never go back.
+        self.last.0 - self.read.0
     }
 
     /// The total without the time parked: what the broker can be blamed for.
     pub fn work(&self) -> Duration {
-        self.total().saturating_sub(Duration::from_nanos(self.took_ns[Stage::Parked as usize]))
+        Duration::from_nanos(self.work_ns())
+    }
+
+    /// As [`Timeline::work`], in nanoseconds.
+    pub fn work_ns(&self) -> u64 {
+        self.total_ns() - self.took_ns[Stage::Parked as usize]
     }
 }
 
