@@ -371,6 +371,26 @@ fn an_idle_broker_costs_less_than_a_hundredth_of_a_core() {
     assert!(looks.into_iter().any(|share| share < 0.01), "never less");
 }
 
+/// As when the drive that takes its log is full.
+#[test]
+fn a_broker_whose_log_cannot_be_written_goes_on() {
+    if !is_corelog() {
+        return;
+    }
+    let folder = harness::folder();
+    let port = free_ports(2);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = serve(&folder.path().join("data"), port, &[]);
+    let mut broker = command.stdout(full()).stderr(full()).spawn().unwrap();
+    let answer = wait::until("an answer", PATIENCE, || {
+        assert_eq!(broker.try_wait().unwrap(), None, "ended");
+        wire::api_versions(([127, 0, 0, 1], port).into()).ok()
+    });
+    assert!(!answer.is_empty());
+    harness::program::send_signal(broker.id(), "TERM");
+    assert_eq!(broker.wait().unwrap().code(), Some(0));
+}
+
 /// A stop during the start is a stop like any other, wherever it hits.
 #[test]
 fn ends_on_a_signal_while_it_starts() {

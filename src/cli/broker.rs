@@ -129,6 +129,9 @@ fn start_log() -> Result<(), Failure> {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_target(false)
+        // They go to standard error as well, and a line that cannot be written there is a panic: a broker must not end
+        // because the drive that takes its log is full.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
