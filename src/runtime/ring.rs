@@ -426,10 +426,21 @@ pub(super) async fn read(file: &Rc<Descriptor>, memory: Memory, position: u64) -
     }
 }
 
+/// What a write survives once it has completed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Safe {
+    /// The end of the process.
+    Kill,
+    /// A power cut as well (`RWF_DSYNC`); says nothing of other writes.
+    PowerCut,
+}
+
 /// Writes the whole of `buffer`; gives the number of bytes written, which may be fewer.
-pub(super) async fn write(file: &Rc<Descriptor>, buffer: Rc<Buffer>, position: u64) -> io::Result<usize> {
+pub(super) async fn write(file: &Rc<Descriptor>, buffer: Rc<Buffer>, position: u64, safe: Safe) -> io::Result<usize> {
     let length = u32::try_from(buffer.len()).map_err(io::Error::other)?;
-    let entry = opcode::Write::new(fd(file), buffer.as_slice().as_ptr(), length).offset(position).build();
+    let flags = if safe == Safe::PowerCut { libc::RWF_DSYNC } else { 0 };
+    let entry =
+        opcode::Write::new(fd(file), buffer.as_slice().as_ptr(), length).offset(position).rw_flags(flags as _).build();
     let (result, _) = operation(entry, Kept::Write(Rc::clone(file), buffer), Dropped::GoesOn).await;
     Ok(result? as usize)
 }

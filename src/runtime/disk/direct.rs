@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::{Buffer, Create, DirEntry, Memory, Open, Slice};
 use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
-use crate::runtime::ring::{self, Closes, Descriptor};
+use crate::runtime::ring::{self, Closes, Descriptor, Safe};
 use crate::runtime::task::on_helper;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -168,8 +168,21 @@ impl DirectFile {
         Ok(())
     }
 
+    pub async fn write_durable(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {
+        let len = buffer.len();
+        let write = ring::write(&self.file, Rc::clone(&buffer), position, Safe::PowerCut);
+        let done = Lock::during(&self.lock, write).await?;
+        if done < len {
+            // Rare enough to do it in two steps.
+            self.write(buffer, position).await?;
+            return self.flush().await;
+        }
+        self.length.set(self.length.get().max(position + len as u64));
+        Ok(())
+    }
+
     async fn write_some(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<usize> {
-        Lock::during(&self.lock, ring::write(&self.file, buffer, position)).await
+        Lock::during(&self.lock, ring::write(&self.file, buffer, position, Safe::Kill)).await
     }
 
     pub async fn flush(&self) -> io::Result<()> {
@@ -470,6 +483,11 @@ mod tests {
             assert_eq!(file.length(), 1 << 20);
             assert!(file.read(70_000, 5000).await.unwrap().iter().all(|&byte| byte == 0));
             file.write(buffer(&pattern(10)), 4096).await.unwrap();
+            file.write_durable(buffer(&pattern(20)), 8192).await.unwrap();
+            assert_eq!(file.read(8192, 20).await.unwrap().as_slice(), pattern(20));
+            file.write_durable(buffer(&pattern(9)), 1 << 20).await.unwrap();
+            assert_eq!(file.length(), (1 << 20) + 4 * BLOCK);
+            file.set_length(1 << 20).await.unwrap();
             file.flush().await.unwrap();
             assert_eq!(file.length(), 1 << 20);
             file.set_length(4100).await.unwrap();

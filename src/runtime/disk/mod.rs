@@ -110,6 +110,7 @@ pub trait DiskBackend {
 pub trait FileBackend {
     fn read<'a>(&'a self, position: u64, len: usize) -> Boxed<'a, io::Result<Slice>>;
     fn write<'a>(&'a self, buffer: Rc<Buffer>, position: u64) -> Boxed<'a, io::Result<()>>;
+    fn write_durable<'a>(&'a self, buffer: Rc<Buffer>, position: u64) -> Boxed<'a, io::Result<()>>;
     fn flush<'a>(&'a self) -> Boxed<'a, io::Result<()>>;
     fn allocate<'a>(&'a self, position: u64, len: u64) -> Boxed<'a, io::Result<()>>;
     fn set_length<'a>(&'a self, len: u64) -> Boxed<'a, io::Result<()>>;
@@ -241,6 +242,19 @@ impl File {
         match &self.0 {
             FileKind::Direct(file) => file.write(buffer, position).await,
             FileKind::Custom(file) => file.write(buffer, position).await,
+        }
+    }
+
+    /// As [`File::write`], and what it wrote survives a power cut when it is done. Says
+    /// nothing of other writes.
+    ///
+    /// # Panics
+    /// When position or length are not multiples of a block.
+    pub async fn write_durable(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {
+        buffer.assert_blocks(position);
+        match &self.0 {
+            FileKind::Direct(file) => file.write_durable(buffer, position).await,
+            FileKind::Custom(file) => file.write_durable(buffer, position).await,
         }
     }
 
