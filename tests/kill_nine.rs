@@ -4,12 +4,12 @@
 
 mod harness;
 
-use harness::broker::Broker;
+use harness::broker::{Broker, Options};
 use harness::crash;
 
 #[test]
 fn acknowledged_records_and_committed_offsets_survive() {
-    let mut broker = Broker::start();
+    let mut broker = Broker::with(Options::default().journal(2 << 20));
     if !broker.is_ours() {
         return;
     }
@@ -17,4 +17,5 @@ fn acknowledged_records_and_committed_offsets_survive() {
     let seed = crash::number("CORELOG_TEST_SEED", u64::from(std::process::id()));
     println!("replay with CORELOG_TEST_SEED={seed} CORELOG_TEST_KILLS={kills} cargo test --test kill_nine");
     crash::survives(&mut broker, kills, seed, |broker, _| broker.kill());
+    crash::the_journals_were_used(&broker);
 }

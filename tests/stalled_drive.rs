@@ -341,16 +341,28 @@ fn values_of(broker: &Broker, topic: &str) -> Vec<String> {
 
 #[test]
 fn a_broker_that_was_killed_with_a_write_under_way_starts_when_it_has_landed() {
-    const NAME: &str = "a_broker_that_was_killed_with_a_write_under_way_starts_when_it_has_landed";
-    let mut broker =
-        Broker::with(Options { cores: allowed_cpus().into_iter().take(1).collect(), ..Options::default() });
+    a_late_write("a_broker_that_was_killed_with_a_write_under_way_starts_when_it_has_landed", false);
+}
+
+#[test]
+fn a_broker_that_was_killed_with_a_write_of_its_journal_under_way_starts_when_it_has_landed() {
+    a_late_write("a_broker_that_was_killed_with_a_write_of_its_journal_under_way_starts_when_it_has_landed", true);
+}
+
+fn a_late_write(name: &str, journal: bool) {
+    let one_core = Options { cores: allowed_cpus().into_iter().take(1).collect(), ..Options::default() };
+    let mut broker = Broker::with(one_core.journal(u32::from(journal) << 20));
     if !broker.is_corelog() {
         return;
     }
-    let Some(throttle) = throttle(&broker.data_dir(), NAME) else { return };
+    let Some(throttle) = throttle(&broker.data_dir(), name) else { return };
     let topic = unique("late");
     records::create_topic(&broker.bootstrap(), &topic, 1);
-    let segment = broker.data_dir().join(format!("{topic}-0/00000000000000000000.log"));
+    let written = match journal {
+        true => "corelog-journal-0".to_string(),
+        false => format!("{topic}-0/00000000000000000000.log"),
+    };
+    let written = broker.data_dir().join(written);
     let producer: BaseProducer = records::config(&broker.bootstrap()).set("acks", "all").create().unwrap();
     let mut values = Vec::new();
     loop {
@@ -381,7 +393,8 @@ fn a_broker_that_was_killed_with_a_write_under_way_starts_when_it_has_landed() {
             broker.kill();
             drop(ended);
         });
-        if is_locked(&segment) {
+        // It may not be there yet, when the journal is not ready yet.
+        if written.exists() && is_locked(&written) {
             values.push(value);
             break;
         }

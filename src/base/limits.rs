@@ -1,6 +1,8 @@
 //! Every bound of a queue, loop, buffer or wait that is not a broker option, with
 //! its reason. A bound that users may set is an option in `config/` instead.
 
+use std::time::Duration;
+
 /// Direct I/O unit: positions, lengths and addresses are multiples of it. 4096
 /// serves every drive; 512 is refused by many.
 pub const BLOCK_BYTES: usize = 4096;
@@ -49,6 +51,20 @@ pub const LOG_WAITING_BYTES_MAX: usize = 64 << 20;
 /// against a drive that stalls. Enough for the drive's full bandwidth at a second's
 /// delay; beyond it connections are not read until something was written.
 pub const CORE_UNWRITTEN_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes of one log that wait for the core's journal at most, and of one append that goes
+/// there: what is larger costs less when it is written to its segment at once, because
+/// the journal writes it a second time.
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a journal's file that a start reads: what `journal.bytes.per.core` allows, and
+/// the file's head.
+pub const JOURNAL_FILE_BYTES_MAX: u64 = (1 << 30) + BLOCK_BYTES as u64;
+
+/// How long a flush may take to begin that `flush.messages` asks for and nobody waits
+/// for: no acks=all, no consumer at the end. Producers with acks=1 are told before it
+/// anyway; one flush then serves what they write in this time.
+pub const FLUSH_LATER: Duration = Duration::from_millis(50);
 
 /// Bytes by which a growing segment is allocated ahead of its writes: large
 /// enough that an allocation is rare, small enough that thousands of partitions do

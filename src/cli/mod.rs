@@ -12,6 +12,7 @@ mod consume;
 mod debug;
 mod failure;
 mod group;
+mod journals;
 mod output;
 mod produce;
 mod progress;

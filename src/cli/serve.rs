@@ -1,7 +1,8 @@
 //! `corelog serve`: checks the host, opens the data directory, runs the cores.
 //!
 //! Start order: host checks → lock → `meta.properties` (formatted when the directory is
-//! empty) → ports → the socket for questions → cores (metadata, logs, listeners). Stop order is the reverse; a
+//! empty) → ports → journals are read (after an unclean end) → the socket for questions → cores (metadata, logs,
+//! listeners). Stop order is the reverse; a
 //! clean stop leaves `.kafka_cleanshutdown`, and the next start needs no recovery.
 
 use std::io::ErrorKind;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::journals;
 use crate::admin::{self, Inquiry};
 use crate::api;
 use crate::base::CoreIndex;
@@ -48,6 +50,8 @@ pub enum ServeError {
     /// The runtime's sentence names the address.
     #[error("{0}")]
     Port(std::io::Error),
+    #[error(transparent)]
+    Journals(#[from] journals::JournalsError),
     #[error("data directory {dir}: {reason}")]
     DataDir { dir: PathBuf, reason: String },
     #[error(transparent)]
@@ -87,11 +91,17 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
         wait_for_port(*address)?;
     }
     let clean = take_clean_marker(&data_dir)?;
+    let replay = journals::read(&data_dir, clean, cpus.len() as u16)?;
     let identity =
         Identity { cluster_id: meta.cluster_id, directory_id: meta.directory_id, data_dir: data_dir.clone(), clean };
     let (askers, inquiries): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mailbox::mailbox()).unzip();
     let process = Arc::new(Process {
-        setup: Setup { config: Arc::new(config), identity: Arc::new(identity), cores: cpus.len() as u16 },
+        setup: Setup {
+            config: Arc::new(config),
+            identity: Arc::new(identity),
+            cores: cpus.len() as u16,
+            replay: Arc::new(replay),
+        },
         addresses,
         ends: mesh::build(cpus.len()).into_iter().map(|e| Mutex::new(Some(e))).collect(),
         inquiries: inquiries.into_iter().map(|i| Mutex::new(Some(i))).collect(),

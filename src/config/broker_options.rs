@@ -254,6 +254,8 @@ options! {
             "Memory for requests that a core has read and not answered. When it is used up, the core stops reading from its sockets. At least `socket.request.max.bytes`, so that the largest request can be served.";
         tail_memory_bytes_per_core: i64 = "tail.memory.bytes.per.core" { default: Some("134217728"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(1_048_576) }
             "Memory in which a core keeps its partitions' latest batches, to serve consumers that keep up without touching the drive.";
+        journal_bytes_per_core: i64 = "journal.bytes.per.core" { default: Some("67108864"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::Between(0, 1_073_741_824) }
+            "Size of each core's journal, a file in the data directory in which small batches of all of a core's partitions are made durable by one write before they are filed in their segments; 0: none. It is filled with zeroes in the background after a start, and takes at most a 32nd of the space that is free.";
         read_memory_bytes_per_core: i64 = "read.memory.bytes.per.core" { default: Some("134217728"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(1_048_576) }
             "Memory for what a core has read from the drive and not sent. When it is used up, further reads wait. At least `fetch.max.bytes`, so that the largest answer can be built.";
         slow_request_log_threshold_ms: i32 = "slow.request.log.threshold.ms" { default: Some("1000"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(-1) }

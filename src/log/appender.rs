@@ -1,8 +1,9 @@
 //! Appending, and the two tasks that carry what was appended to the drive.
 //!
-//! An append copies the batch into the open buffer and returns. The **writer** takes
-//! a buffer, pads it to a block and writes it; meanwhile appends go into the next
-//! one. One write is under way per log. The **flusher** flushes what was written:
+//! An append copies the batch into the open buffer and returns. On the journal's route it
+//! waits there until much has come together or the journal wants its place back
+//! ([`super::journal`]); else, and then, the **writer** takes the buffer, pads it to a block
+//! and writes it to the segment, *files* it; meanwhile appends go into the next one. One write is under way per log. The **flusher** flushes what was written:
 //! one flush is under way per log, it covers the writes that had completed when it
 //! began, and everything that arrives meanwhile shares the next (group commit).
 //! Writing goes on during a flush. A flush that nobody waits for begins a little later,
@@ -24,7 +25,8 @@ use std::time::Duration;
 
 use crate::base::java::string_hash;
 use crate::base::limits::{
-    BLOCK_BYTES, LOG_WAITING_BYTES_MAX, LOG_WRITE_BYTES_MAX, SEGMENT_STEP_BYTES_MAX, SEGMENT_STEP_BYTES_MIN,
+    BLOCK_BYTES, FLUSH_LATER, LOG_WAITING_BYTES_MAX, LOG_WRITE_BYTES_MAX, SEGMENT_STEP_BYTES_MAX,
+    SEGMENT_STEP_BYTES_MIN,
 };
 use crate::base::{Offset, wait};
 use crate::record::{BatchView, Stamp, stamp};
@@ -34,7 +36,7 @@ use crate::runtime::task::{self, OnPanic, Queue};
 
 use super::error::describe;
 use super::names;
-use super::progress::{Durable, Point, Stage, Written};
+use super::progress::{Filed, Flushed, Point};
 use super::segment::Segment;
 use super::tail::Open;
 use super::{Appended, Condition, Inner, Log, LogError, State, TailMemory, now};
@@ -44,11 +46,6 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// How often a full drive is tried again: soon enough that producers hardly notice
 /// when space is back, seldom enough to cost nothing.
 const FULL_RETRY: Duration = Duration::from_millis(500);
-
-/// How long a flush may take to begin that `flush.messages` asks for and nobody waits
-/// for: no acks=all, no consumer at the end. Producers with acks=1 are told before it
-/// anyway; one flush then serves what they write in this time.
-pub(super) const FLUSH_LATER: Duration = Duration::from_millis(50);
 
 /// The smallest buffer that is asked for: a few small batches behind a partial block.
 const BUFFER_BYTES_MIN: usize = 2 * BLOCK_BYTES;
@@ -117,20 +114,21 @@ impl Log {
         if roll {
             inner.roll(base);
         }
-        {
+        let before = {
             let mut state = inner.state.borrow_mut();
             let state = &mut *state;
             let before = state.progress.appended();
             state.progress.append(last.plus(1), batch.len());
             let bytes_end = before.bytes + batch.len() as u64;
-            let place = state.buffer_for(&inner.memory, batch.len(), base).push(batch, base, last.plus(1), bytes_end);
-            self::stamp(place, stamp);
+            let open = state.buffer_for(&inner.memory, batch.len(), base);
+            open.push(batch, base, last.plus(1), bytes_end, |place| self::stamp(place, stamp));
             let interval = state.config.index_interval_bytes.max(0) as u64;
             state.active().add(last, batch.len(), max_timestamp, interval);
             state.dirty = true;
             state.tasks.quiet = false;
-        }
-        inner.wake_writer();
+            before
+        };
+        inner.dispatch(before, batch.len());
         Ok(Appended { base_offset: base, last_offset: last })
     }
 
@@ -144,6 +142,17 @@ impl Log {
             let end = self.end_offset();
             self.0.roll(end);
             self.0.wake_writer();
+        }
+    }
+
+    /// Writes everything to the segments and flushes it, whatever a journal has of it.
+    ///
+    /// # Errors
+    /// Why it cannot be done: the log has ended.
+    pub async fn file(&self) -> Result<(), LogError> {
+        match self.0.file_through(self.end_offset()).await {
+            true => Ok(()),
+            false => Err(self.ended().unwrap_or_else(|| LogError::Closed(Rc::clone(&self.0.name)))),
         }
     }
 
@@ -212,6 +221,18 @@ impl State {
         self.open.as_mut().expect("just made")
     }
 
+    /// Whether the writer has something to write. A full buffer is not waited with: there
+    /// is nothing to gain.
+    pub(super) fn write_is_due(&self) -> bool {
+        !self.full.is_empty() || self.open.as_ref().is_some_and(|open| self.file_to > open.base)
+    }
+
+    /// Whether a flush is due because what was to be filed has been.
+    pub(super) fn settle_is_due(&self) -> bool {
+        let (filed, flushed) = (self.progress.filed().offset, self.progress.flushed().offset);
+        self.settle_to > flushed && filed >= self.settle_to
+    }
+
     fn first_buffer(&self) -> Option<&Open> {
         self.full.front().or(self.open.as_ref())
     }
@@ -245,7 +266,7 @@ impl Inner {
         state.dirty = true;
     }
 
-    fn wake_writer(self: &Rc<Self>) {
+    pub(super) fn wake_writer(self: &Rc<Self>) {
         let start = {
             let mut state = self.state.borrow_mut();
             !std::mem::replace(&mut state.tasks.writer, true)
@@ -290,7 +311,7 @@ impl Inner {
         let state = self.state.borrow();
         if matches!(state.condition, Condition::Ended(_)) {
             Step::End
-        } else if state.first_buffer().is_some() {
+        } else if state.write_is_due() {
             Step::Write
         } else if state.segments.len() > 1 && !state.active().on_drive() {
             // Rolled without an append: retention waits for the one before to be sealed.
@@ -308,7 +329,10 @@ impl Inner {
         let mut block = None;
         let file = loop {
             let (segment, position, len, missing) = match self.state.borrow().first_buffer() {
-                Some(first) => (Rc::clone(&first.segment), first.position, first.len(), first.missing),
+                Some(first) => {
+                    let batches = &first.batches;
+                    (Rc::clone(&batches.segment), batches.position, batches.len(), first.missing)
+                }
                 None => return Ok(()),
             };
             let file = self.file_to_write(&segment).await?;
@@ -347,10 +371,10 @@ impl Inner {
             let wanted = frozen.memory() + frozen.memory() / 4;
             state.buffer_hint = ((state.buffer_hint * 3 + wanted) / 4).clamp(BUFFER_BYTES_MIN, LOG_WRITE_BYTES_MAX);
             let write = (
-                Rc::clone(&frozen.bytes),
-                frozen.position,
-                Rc::clone(&frozen.segment),
-                Point { offset: frozen.end, bytes: frozen.bytes_end },
+                Rc::clone(frozen.bytes()),
+                frozen.0.position,
+                Rc::clone(&frozen.0.segment),
+                Point { offset: frozen.0.end, bytes: frozen.0.bytes_end },
                 room,
             );
             let memory = frozen.memory();
@@ -392,14 +416,14 @@ impl Inner {
         }
         if before.is_some() {
             // Nothing of the next segment is written before all of this one is durable.
-            let written = {
+            let filed = {
                 let mut state = self.state.borrow_mut();
-                let written = state.progress.written().offset;
-                state.flush_to = written;
-                written
+                let filed = state.progress.filed().offset;
+                state.flush_to = filed;
+                filed
             };
             self.wake_flusher(true);
-            self.wait_durable(written).await.map_err(Trouble::of_log)?;
+            self.wait_flushed(filed).await.map_err(Trouble::of_log)?;
         }
         let dir = self.dir();
         if !self.state.borrow().dir_exists {
@@ -471,11 +495,8 @@ impl Inner {
     fn wrote(self: &Rc<Self>, reached: Point) {
         {
             let mut state = self.state.borrow_mut();
-            state.progress.write(Written(reached));
-            state.written_waiters.reached(reached.offset);
-            if state.unflushed_since.is_none() {
-                state.unflushed_since = Some(now());
-            }
+            state.progress.file(Filed(reached));
+            state.tell_waiters();
         }
         self.note_flush_due(false);
         if let Some(observer) = self.observer() {
@@ -483,35 +504,40 @@ impl Inner {
         }
     }
 
-    /// Has the flusher work if `flush.messages` says so, or `now` does: at once if
-    /// somebody waits for it, else within [`FLUSH_LATER`].
+    /// Has what is written flushed if `flush.messages` says so, or `now` does: at once if
+    /// somebody waits for it, else within [`FLUSH_LATER`]. And what was to be filed, when
+    /// it is.
     pub(super) fn note_flush_due(self: &Rc<Self>, now: bool) {
-        let due = {
+        let (due, journaled) = {
             let mut state = self.state.borrow_mut();
+            let state = &mut *state;
             let (written, durable) = (state.progress.written().offset, state.progress.durable().offset);
-            let closing = matches!(state.condition, Condition::Closing);
-            let asked_for = written.0 - durable.0 >= state.config.flush_messages;
-            let wanted = state.flush_wanted > durable;
-            let due = written > durable && (now || closing || asked_for && wanted);
-            if due {
-                state.flush_to = written;
-            } else if written > durable && asked_for {
-                // The flusher is told only once: it looks again when its time is up.
-                if std::mem::replace(&mut state.flush_later, true) {
-                    return;
-                }
-            } else {
-                return;
+            let filed = state.progress.filed().offset;
+            let asked_for = written > durable && (now || written.0 - durable.0 >= state.config.flush_messages);
+            let at_once = asked_for && (now || state.flush_wanted > durable);
+            let journaled = state.is_journaled();
+            if state.settle_is_due() || at_once && !journaled && filed > durable {
+                state.flush_to = filed;
             }
-            due
+            let due = state.flush_to > state.progress.flushed().offset;
+            // The flusher is told only once: it looks again when its time is up.
+            let later = asked_for && !journaled && filed > durable && !due && !state.flush_later;
+            state.flush_later |= later;
+            let due = (due || later).then_some(due);
+            (due, (asked_for && (journaled || written > filed)).then_some(at_once))
         };
-        self.wake_flusher(due);
+        if let Some(at_once) = due {
+            self.wake_flusher(at_once);
+        }
+        if let Some(at_once) = journaled {
+            self.want_journal_flushed(at_once);
+        }
     }
 
     fn wake_flusher(self: &Rc<Self>, at_once: bool) {
         let start = {
             let mut state = self.state.borrow_mut();
-            if at_once && state.flush_to <= state.progress.durable().offset {
+            if at_once && state.flush_to <= state.progress.flushed().offset {
                 return;
             }
             !std::mem::replace(&mut state.tasks.flusher, true)
@@ -531,11 +557,11 @@ impl Inner {
                 if matches!(state.condition, Condition::Ended(_)) {
                     break;
                 }
-                if state.flush_to > state.progress.durable().offset {
+                if state.flush_to > state.progress.flushed().offset {
                     let (segment, file) = state.current.clone().expect("what was written has a file");
                     state.flush_later = false;
                     // Everything that is written by now, not only what was asked for.
-                    (Some((segment, file, state.progress.written())), false)
+                    (Some((segment, file, state.progress.filed())), false)
                 } else if state.tasks.retire {
                     break;
                 } else {
@@ -548,7 +574,7 @@ impl Inner {
                 } else if clock::timeout(FLUSH_LATER, self.flush.wait()).await.is_none() {
                     let mut state = self.state.borrow_mut();
                     state.flush_later = false;
-                    state.flush_to = state.progress.written().offset;
+                    state.flush_to = state.progress.filed().offset;
                 }
                 continue;
             };
@@ -567,25 +593,25 @@ impl Inner {
     fn flushed(&self, reached: Point) {
         {
             let mut state = self.state.borrow_mut();
-            state.progress.flush(Durable(reached));
-            state.durable_waiters.reached(reached.offset);
-            state.unflushed_since = (state.progress.written() != reached).then(now);
+            state.progress.flush(Flushed(reached));
+            state.unflushed_since = None;
+            state.tell_waiters();
         }
         if let Some(observer) = self.observer() {
             observer.progressed();
         }
     }
 
-    async fn wait_durable(&self, offset: Offset) -> Result<(), LogError> {
+    async fn wait_flushed(&self, offset: Offset) -> Result<(), LogError> {
         let waiting = {
             let mut state = self.state.borrow_mut();
-            if state.progress.at(Stage::Durable).offset >= offset {
+            if state.progress.flushed().offset >= offset {
                 return Ok(());
             }
             if let Condition::Ended(error) = &state.condition {
                 return Err(error.clone());
             }
-            state.durable_waiters.add(offset)
+            state.flushed_waiters.add(offset)
         };
         waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&self.name))))
     }
@@ -606,6 +632,7 @@ impl Inner {
             state.set_condition(&self.memory, Condition::Ended(error.clone()));
             state.written_waiters.fail(&error);
             state.durable_waiters.fail(&error);
+            state.flushed_waiters.fail(&error);
             state.open = None;
             state.full.clear();
         }
@@ -656,8 +683,8 @@ impl Inner {
     pub(super) fn retire_if_quiet(&self) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let flushed = state.flush_to <= state.progress.durable().offset && !state.flush_later;
-        let idle = state.first_buffer().is_none() && flushed;
+        let flushed = state.flush_to <= state.progress.flushed().offset && !state.flush_later;
+        let idle = !state.write_is_due() && flushed;
         if !idle || !std::mem::replace(&mut state.tasks.quiet, true) {
             return;
         }
@@ -799,11 +826,11 @@ impl Inner {
 
     pub(super) fn drop_oldest_of_tail(&self) -> bool {
         let mut state = self.state.borrow_mut();
-        let written = state.progress.written().offset;
+        let kept = state.kept_from();
         if state.tail.is_empty() {
             return true;
         }
-        match state.tail.drop_oldest(written) {
+        match state.tail.drop_oldest(kept) {
             Some(bytes) => {
                 self.memory.give_back(bytes);
                 true

@@ -159,7 +159,7 @@ fn a_flush_that_nobody_waits_for_serves_many_writes() {
             }
             let flushes = disk.count(Verb::Flush, of_log) - flushes;
             // A thread that was held up looks again.
-            if clock::now() - began < super::appender::FLUSH_LATER {
+            if clock::now() - began < crate::base::limits::FLUSH_LATER {
                 assert_eq!(flushes, 0);
                 break;
             }

@@ -7,7 +7,8 @@
 //! **Extents**: what was read from the drive, see [`super::extents`].
 //!
 //! **Unwritten**: a buffer counts, by the blocks it has filled, from the append that made
-//! it until its write has completed or its log has ended, whichever way. Who appends on
+//! it until its write to the segment has completed or its log has ended, whichever way;
+//! what a journal has is not written in this sense. Who appends on
 //! behalf of a client waits for [`Room`] first, so that a stalled drive holds clients
 //! back and fills no memory. What this process appends of its own accord (metadata,
 //! groups) counts but does not wait: it answers requests, whose memory is bounded.
@@ -17,7 +18,7 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use crate::base::limits::{CORE_EXTENTS_BYTES_MAX, CORE_UNWRITTEN_BYTES_MAX};
-use crate::base::wait;
+use crate::base::wait::{self, Signal};
 
 use super::extents::ExtentMemory;
 use super::{Inner, LogError};
@@ -36,6 +37,8 @@ pub struct TailMemory {
     full_logs: Cell<usize>,
     /// First come, first served: a large batch is not overtaken for ever by small ones.
     waiting: RefCell<VecDeque<Waiting>>,
+    /// Raised when half of what may be unwritten is.
+    pressure: RefCell<Option<Rc<Signal>>>,
 }
 
 /// An append that waits for room.
@@ -63,6 +66,7 @@ impl TailMemory {
             unwritten: Cell::new(0),
             full_logs: Cell::new(0),
             waiting: RefCell::default(),
+            pressure: RefCell::default(),
         })
     }
 
@@ -74,6 +78,22 @@ impl TailMemory {
     /// Bytes of buffers that are not written yet, and of room that was given for more.
     pub fn unwritten(&self) -> usize {
         self.unwritten.get()
+    }
+
+    /// Has `signal` raised when there is much that is not written.
+    pub(super) fn on_pressure(&self, signal: Rc<Signal>) {
+        *self.pressure.borrow_mut() = Some(signal);
+    }
+
+    /// Whether half of what may be unwritten is.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.unwritten.get() > self.unwritten_max / 2
+    }
+
+    fn raise_pressure(&self) {
+        if let Some(signal) = &*self.pressure.borrow() {
+            signal.raise();
+        }
     }
 
     /// Takes room whether there is any or not.
@@ -95,6 +115,7 @@ impl TailMemory {
             told.send(Err(LogError::DiskFull(Rc::clone(&log.name))));
         } else {
             self.waiting.borrow_mut().push_back(Waiting { log: Rc::downgrade(log), bytes, told });
+            self.raise_pressure();
         }
         receiver
     }
@@ -205,6 +226,9 @@ impl Room {
         let more = bytes.saturating_sub(self.bytes);
         self.bytes += more;
         self.memory.unwritten.set(self.memory.unwritten.get() + more);
+        if more > 0 && self.memory.is_pressed() {
+            self.memory.raise_pressure();
+        }
     }
 }
 

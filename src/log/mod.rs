@@ -6,6 +6,7 @@
 //! | `progress` | appended, written, durable, and who waits for them |
 //! | `tail` | the buffers at the end of the log |
 //! | `appender` | appending, the writer and the flusher of a log, sealing of segments |
+//! | `journal` | one write for small appends of all logs of a core |
 //! | `read` | read plans: what to read, decided without waiting, then read |
 //! | `times` | lookup by timestamp |
 //! | `segment`, `index`, `names`, `scan` | a segment's files |
@@ -25,6 +26,7 @@ mod appender;
 mod error;
 mod extents;
 mod index;
+pub mod journal;
 mod memory;
 mod names;
 mod progress;
@@ -55,9 +57,11 @@ pub use read::ReadPlan;
 pub use recovery::Opened;
 pub use times::FoundTime;
 
+use journal::JournalPlace;
+use journal::route::Route;
 use progress::{Progress, Waiters};
 use segment::Segment;
-use tail::Tail;
+use tail::{Buffers, Tail};
 
 /// What a log needs to know to open.
 #[derive(Clone)]
@@ -74,12 +78,21 @@ pub struct LogOptions {
     /// Whether the checksum of batches that come from the drive is verified before
     /// they are served.
     pub verify_reads: bool,
+    /// The core's journal, if the log is to use it.
+    pub journal: Option<JournalPlace>,
 }
 
 impl LogOptions {
     /// For a new log, or one of which nothing was checkpointed.
     pub fn new(config: Rc<TopicConfig>, memory: Rc<TailMemory>) -> LogOptions {
-        LogOptions { config, memory, start_offset: Offset::ZERO, recovery_point: Offset::ZERO, verify_reads: true }
+        LogOptions {
+            config,
+            memory,
+            start_offset: Offset::ZERO,
+            recovery_point: Offset::ZERO,
+            verify_reads: true,
+            journal: None,
+        }
     }
 }
 
@@ -118,6 +131,7 @@ struct Inner {
     dir: RefCell<Rc<Path>>,
     memory: Rc<TailMemory>,
     verify_reads: bool,
+    journal: Option<JournalPlace>,
     state: RefCell<State>,
     /// Wakes the writer.
     work: Signal,
@@ -147,12 +161,19 @@ struct State {
     condition: Condition,
     written_waiters: Waiters,
     durable_waiters: Waiters,
+    /// Those who wait for flushes of the segments.
+    flushed_waiters: Waiters,
+    route: Route,
+    /// The writer is to write everything below to the segments.
+    file_to: Offset,
+    /// And to have it flushed when it has.
+    settle_to: Offset,
     /// The segment that the writer writes to, and its file: everything between
-    /// durable and written lies there.
+    /// flushed and filed lies there.
     current: Option<(Rc<Segment>, File)>,
     /// Whether the directory exists.
     dir_exists: bool,
-    /// Flushes are due up to here.
+    /// Flushes of the segment are due up to here.
     flush_to: Offset,
     /// Somebody waits for a flush up to here.
     flush_wanted: Offset,
@@ -220,7 +241,7 @@ impl Log {
         self.0.state.borrow().progress.appended().offset
     }
 
-    /// Everything below has been written to the drive.
+    /// Everything below has been written to the drive, to a segment or the journal.
     pub fn written_offset(&self) -> Offset {
         self.0.state.borrow().progress.written().offset
     }
@@ -456,6 +477,23 @@ impl Inner {
 }
 
 impl State {
+    fn buffers(&self) -> Buffers<'_> {
+        Buffers { tail: &self.tail, full: &self.full, open: self.open.as_ref() }
+    }
+
+    /// Tells who waits for what is reached by now.
+    fn tell_waiters(&mut self) {
+        let progress = &self.progress;
+        self.written_waiters.reached(progress.written().offset);
+        self.durable_waiters.reached(progress.durable().offset);
+        self.flushed_waiters.reached(progress.flushed().offset);
+        if progress.written() == progress.durable() {
+            self.unflushed_since = None;
+        } else if self.unflushed_since.is_none() {
+            self.unflushed_since = Some(now());
+        }
+    }
+
     /// Changes what the log can do. The core's memory knows which logs are full.
     fn set_condition(&mut self, memory: &TailMemory, condition: Condition) {
         let (was, is) = (matches!(self.condition, Condition::Full), matches!(condition, Condition::Full));

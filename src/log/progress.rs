@@ -1,7 +1,10 @@
-//! How far a log has come: appended, written, durable, and who waits for which.
+//! How far a log has come: appended, written, durable, and who waits for which; and how
+//! far its segment files have.
 //!
-//! The three are types of their own, and their order is asserted at each step:
-//! `start ≤ durable ≤ written ≤ appended`.
+//! An append is *written* and *durable* when its segment is, or before, when the core's
+//! journal has it ([`super::journal`]). *Filed* and *flushed* say the same of the segment
+//! alone. Each is a type of its own, and their order is asserted at each step:
+//! `flushed ≤ durable ≤ written ≤ appended` and `flushed ≤ filed ≤ written`.
 
 use std::collections::VecDeque;
 
@@ -14,9 +17,10 @@ use super::LogError;
 /// What a byte of the log has gone through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// The drive has completed the direct write: it survives the end of the process.
+    /// The drive has completed the direct write, to the segment or the journal: it
+    /// survives the end of the process.
     Written,
-    /// A flush that began after the write has completed: it survives a power loss.
+    /// A flush of that write has completed: it survives a power loss.
     Durable,
 }
 
@@ -31,19 +35,27 @@ pub struct Point {
 /// Batches are in memory up to here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Appended(pub Point);
-/// Writes have completed up to here.
+/// Writes of segments have completed up to here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Written(pub Point);
-/// Flushes have covered everything up to here.
+pub struct Filed(pub Point);
+/// Flushes of segments have covered everything up to here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Durable(pub Point);
+pub struct Flushed(pub Point);
+/// The journal has everything up to here that the segments do not have, or not durably.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Journaled {
+    pub to: Point,
+    pub durable: bool,
+}
 
-/// The three points, in order, and when the last two moved.
+/// The points, in order, and when two of them moved.
 #[derive(Clone, Debug)]
 pub struct Progress {
     appended: Appended,
-    written: Written,
-    durable: Durable,
+    written: Point,
+    durable: Point,
+    filed: Filed,
+    flushed: Flushed,
     written_when: Times,
     durable_when: Times,
 }
@@ -83,8 +95,10 @@ impl Progress {
         let point = Point { offset: end, bytes: 0 };
         Progress {
             appended: Appended(point),
-            written: Written(point),
-            durable: Durable(point),
+            written: point,
+            durable: point,
+            filed: Filed(point),
+            flushed: Flushed(point),
             written_when: Times::default(),
             durable_when: Times::default(),
         }
@@ -95,17 +109,25 @@ impl Progress {
     }
 
     pub fn written(&self) -> Point {
-        self.written.0
+        self.written
     }
 
     pub fn durable(&self) -> Point {
-        self.durable.0
+        self.durable
+    }
+
+    pub fn filed(&self) -> Point {
+        self.filed.0
+    }
+
+    pub fn flushed(&self) -> Point {
+        self.flushed.0
     }
 
     pub fn at(&self, stage: Stage) -> Point {
         match stage {
-            Stage::Written => self.written.0,
-            Stage::Durable => self.durable.0,
+            Stage::Written => self.written,
+            Stage::Durable => self.durable,
         }
     }
 
@@ -125,31 +147,59 @@ impl Progress {
         assert!(before.offset < end, "append up to {end} after {}", before.offset);
     }
 
-    pub fn write(&mut self, to: Written) {
-        assert!(self.written.0.offset <= to.0.offset, "written went back from {:?} to {to:?}", self.written);
-        if self.written.0.offset < to.0.offset {
-            self.written_when.moved(to.0.offset, clock::moment());
-        }
-        self.written = to;
+    /// Takes a write of a segment into account.
+    pub fn file(&mut self, to: Filed) {
+        assert!(self.filed.0.offset <= to.0.offset, "filed went back from {:?} to {to:?}", self.filed);
+        self.filed = to;
+        self.write(to.0);
         self.assert_order();
     }
 
-    pub fn flush(&mut self, to: Durable) {
-        assert!(self.durable.0.offset <= to.0.offset, "durable went back from {:?} to {to:?}", self.durable);
-        if self.durable.0.offset < to.0.offset {
-            self.durable_when.moved(to.0.offset, clock::moment());
-        }
-        self.durable = to;
+    /// Takes a flush of a segment into account.
+    pub fn flush(&mut self, to: Flushed) {
+        assert!(self.flushed.0.offset <= to.0.offset, "flushed went back from {:?} to {to:?}", self.flushed);
+        self.flushed = to;
+        self.make_durable(to.0);
         self.assert_order();
+    }
+
+    /// Takes a write or a flush of the journal into account.
+    pub fn journal(&mut self, Journaled { to, durable }: Journaled) {
+        self.write(to);
+        if durable {
+            self.make_durable(to);
+        }
+        self.assert_order();
+    }
+
+    fn write(&mut self, to: Point) {
+        if self.written.offset < to.offset {
+            self.written_when.moved(to.offset, clock::moment());
+            self.written = to;
+        }
+    }
+
+    fn make_durable(&mut self, to: Point) {
+        if self.durable.offset < to.offset {
+            self.durable_when.moved(to.offset, clock::moment());
+            self.durable = to;
+        }
     }
 
     fn assert_order(&self) {
-        let (durable, written, appended) = (self.durable.0, self.written.0, self.appended.0);
-        assert!(
-            durable.offset <= written.offset && written.offset <= appended.offset,
-            "durable ≤ written ≤ appended is broken: {self:?}"
-        );
-        assert!(durable.bytes <= written.bytes && written.bytes <= appended.bytes, "bytes are out of order: {self:?}");
+        let (appended, Filed(filed), Flushed(flushed)) = (self.appended.0, self.filed, self.flushed);
+        for (low, high) in [
+            (flushed, self.durable),
+            (self.durable, self.written),
+            (self.written, appended),
+            (flushed, filed),
+            (filed, self.written),
+        ] {
+            assert!(
+                low.offset <= high.offset && low.bytes <= high.bytes,
+                "the order of what is flushed, durable, filed, written and appended is broken: {self:?}"
+            );
+        }
     }
 }
 
@@ -245,10 +295,33 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "durable ≤ written ≤ appended is broken")]
-    fn durable_never_passes_written() {
+    #[should_panic(expected = "is broken")]
+    fn flushed_never_passes_filed() {
         let mut progress = Progress::opened_at(Offset(3));
         progress.append(Offset(7), 100);
-        progress.flush(Durable(progress.appended()));
+        progress.journal(Journaled { to: progress.appended(), durable: true });
+        progress.flush(Flushed(progress.appended()));
+    }
+
+    #[test]
+    fn the_journal_and_the_segment_each_take_it_further() {
+        let mut progress = Progress::opened_at(Offset(0));
+        let mut points = Vec::new();
+        for end in 1..6 {
+            progress.append(Offset(end), 10);
+            points.push(progress.appended());
+        }
+        let at = |progress: &Progress| (progress.written().offset.0, progress.durable().offset.0);
+        progress.journal(Journaled { to: points[1], durable: false });
+        assert_eq!(at(&progress), (2, 0));
+        progress.file(Filed(points[0]));
+        progress.flush(Flushed(points[0]));
+        assert_eq!(at(&progress), (2, 1));
+        progress.journal(Journaled { to: points[1], durable: true });
+        progress.file(Filed(points[3]));
+        assert_eq!(at(&progress), (4, 2));
+        // One that was under way while the segment went ahead.
+        progress.journal(Journaled { to: points[2], durable: true });
+        assert_eq!((at(&progress), progress.flushed().offset), ((4, 3), Offset(1)));
     }
 }

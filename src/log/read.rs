@@ -63,9 +63,11 @@ impl Log {
         if from >= upper || (bytes_max == 0 && !at_least_one) {
             return Ok(ReadPlan(Plan::Done(Rope::new())));
         }
-        if let Some(rope) = state.tail.gather(wanted) {
+        if let Some(rope) = state.buffers().gather(wanted) {
             return Ok(ReadPlan(Plan::Done(rope)));
         }
+        // What only the journal has is in memory; files end before it.
+        let wanted = Wanted { upper: upper.min(state.progress.filed().offset), ..wanted };
         let segment = Rc::clone(&state.segments[state.segment_of(from)]);
         Ok(ReadPlan(Plan::Drive(DrivePlan { log: Rc::clone(inner), segment, wanted })))
     }
@@ -190,8 +192,8 @@ impl DrivePlan {
         let from = extent.next;
         let (upper, segment) = {
             let state = log.state.borrow();
-            let in_memory = state.tail.first_offset();
-            let upper = state.progress.at(Stage::Written).offset;
+            let in_memory = state.buffers().first_offset();
+            let upper = state.progress.filed().offset;
             if from >= in_memory.unwrap_or(upper).min(upper) || matches!(state.condition, Condition::Ended(_)) {
                 return;
             }
@@ -236,9 +238,9 @@ impl DrivePlan {
     async fn read_segment(&self, reader: Reader) -> Result<Option<Rc<Extent>>, LogError> {
         let (log, segment, wanted) = (&self.log, &self.segment, self.wanted);
         let dir = log.dir();
-        let (interval, written) = {
+        let (interval, filed) = {
             let state = log.state.borrow();
-            (state.config.index_interval_bytes.max(0) as u64, state.progress.at(Stage::Written).offset)
+            (state.config.index_interval_bytes.max(0) as u64, state.progress.filed().offset)
         };
         log.touch(segment);
         segment.load_indexes(&log.disk, &dir, interval).await?;
@@ -275,7 +277,7 @@ impl DrivePlan {
             }
             let len_here = (len as u64).min(size - position) as usize;
             let bytes = file.read(position, len_here).await.map_err(read_error)?;
-            match self.collect(&bytes, position, written)? {
+            match self.collect(&bytes, position, filed)? {
                 Taken::Batches(collected) => {
                     let kept = memory.is_some();
                     let extent = Rc::new(collected.finish(segment.base, wanted.from, bytes, position, memory));
@@ -303,8 +305,8 @@ impl DrivePlan {
     }
 
     /// Collects the batches from the first wanted one in what was read from `position`, as far as they
-    /// are whole and below `written`.
-    fn collect(&self, bytes: &Slice, position: u64, written: Offset) -> Result<Taken, LogError> {
+    /// are whole and below `filed`.
+    fn collect(&self, bytes: &Slice, position: u64, filed: Offset) -> Result<Taken, LogError> {
         let mut at = 0;
         let mut collected: Option<Collected> = None;
         while at < bytes.len() {
@@ -322,8 +324,8 @@ impl DrivePlan {
                 at += batch.size();
                 continue;
             }
-            if batch.last_offset() >= written {
-                // What lies here may not be written yet.
+            if batch.last_offset() >= filed {
+                // What lies here may not be written yet, or only to the journal.
                 break;
             }
             if self.log.verify_reads && !batch.crc_is_right() {
@@ -338,7 +340,7 @@ impl DrivePlan {
                 None => collected = Some(Collected::new(&batch, at)),
             }
             at += batch.size();
-            if batch.next_offset() >= written {
+            if batch.next_offset() >= filed {
                 break;
             }
         }
@@ -362,6 +364,6 @@ enum Taken {
     None { at: usize },
     /// What was read begins, at `at`, with a batch that needs more bytes than were read.
     First { at: usize, need: usize },
-    /// The first wanted batch is not written yet.
+    /// The first wanted batch is not in the file yet.
     NothingYet,
 }

@@ -85,19 +85,16 @@ impl Log {
     /// Not everything could be made durable: the next opening has to recover.
     pub async fn close_cleanly(&self) -> Result<(), LogError> {
         let inner = &self.0;
-        let end = {
+        {
             let mut state = inner.state.borrow_mut();
             match &state.condition {
                 Condition::Online | Condition::Full => state.set_condition(&inner.memory, Condition::Closing),
                 Condition::Closing => {}
                 Condition::Ended(error) => return Err(error.clone()),
             }
-            state.progress.appended().offset
-        };
+        }
         inner.memory.refuse(inner, &LogError::Closed(Rc::clone(&inner.name)));
-        inner.work.raise();
-        inner.note_flush_due(true);
-        inner.wait_durable_for_close(end).await?;
+        self.file().await?;
         inner.stop_tasks().await;
         let (unsealed, dirty) = {
             let state = inner.state.borrow();
@@ -124,17 +121,6 @@ impl Log {
 }
 
 impl Inner {
-    async fn wait_durable_for_close(&self, end: Offset) -> Result<(), LogError> {
-        let waiting = {
-            let mut state = self.state.borrow_mut();
-            if state.progress.durable().offset >= end {
-                return Ok(());
-            }
-            state.durable_waiters.add(end)
-        };
-        waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&self.name))))
-    }
-
     /// Takes all open files out of the segments.
     pub(super) fn take_files(&self) -> Vec<File> {
         let mut state = self.state.borrow_mut();
@@ -238,6 +224,10 @@ impl Opening<'_> {
             condition: Condition::Online,
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
+            flushed_waiters: Default::default(),
+            route: Default::default(),
+            file_to: end,
+            settle_to: end,
             current: None,
             dir_exists,
             flush_to: end,
@@ -255,6 +245,7 @@ impl Opening<'_> {
             dir: std::cell::RefCell::new(Rc::from(self.dir)),
             memory: Rc::clone(&self.options.memory),
             verify_reads: self.options.verify_reads,
+            journal: self.options.journal.clone(),
             state: std::cell::RefCell::new(state),
             work: Signal::new(),
             flush: Signal::new(),

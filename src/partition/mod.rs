@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use crate::base::{LeaderEpoch, Moment, Offset, TopicPartition, UnixMs, Uuid};
 use crate::config::TopicConfig;
+use crate::log::journal::{Journal, JournalEntry, JournalPlace};
 use crate::log::{self, Log, LogError, LogOptions, Observer, ReadPlan, Stage, TailMemory, Waiting};
 use crate::record::{BatchView, Stamp, Validated};
 use crate::runtime::disk::Disk;
@@ -63,6 +64,10 @@ pub struct PartitionOptions {
     pub start_offset: Offset,
     /// From `recovery-point-offset-checkpoint`; 0 if it has none.
     pub recovery_point: Offset,
+    /// The core's journal, if the partition is to use it.
+    pub journal: Option<Rc<Journal>>,
+    /// What the journals of the process before hold of it, by offset.
+    pub journaled: Vec<JournalEntry>,
 }
 
 impl PartitionOptions {
@@ -75,6 +80,8 @@ impl PartitionOptions {
             producer_id_expiration_ms: 86_400_000,
             start_offset: Offset::ZERO,
             recovery_point: Offset::ZERO,
+            journal: None,
+            journaled: Vec::new(),
         }
     }
 }
@@ -291,6 +298,7 @@ impl Partition {
         let log_options = LogOptions {
             start_offset: options.start_offset,
             recovery_point: options.recovery_point,
+            journal: options.journal.map(|journal| JournalPlace { journal, topic: topic_id, partition: id.partition }),
             ..LogOptions::new(Rc::clone(&options.config), Rc::clone(&options.memory))
         };
         let mut epochs_changed = false;
@@ -346,7 +354,61 @@ impl Partition {
         });
         let observer: Weak<Partition> = Rc::downgrade(&partition);
         partition.log.observe(observer);
+        partition.file_journaled(&options.journaled).await?;
         Ok(partition)
+    }
+
+    /// Appends what a journal holds and the segments do not, and has it filed and flushed.
+    ///
+    /// # Errors
+    /// Something is missing between the log's end and what the journal holds, or it could
+    /// not be filed: the journal has to stay.
+    async fn file_journaled(&self, entries: &[JournalEntry]) -> Result<(), PartitionError> {
+        let before = self.log.end_offset();
+        for entry in entries {
+            let mut batches = &entry.batches[..];
+            while !batches.is_empty() {
+                let damaged = |reason: String| {
+                    PartitionError::Broken(format!(
+                        "the journal's batches {} to {} cannot follow the log's end at {}: {reason}",
+                        entry.base,
+                        entry.end,
+                        self.log.end_offset()
+                    ))
+                };
+                let batch = BatchView::first(batches).map_err(|error| damaged(error.to_string()))?;
+                batches = &batches[batch.size()..];
+                let end = self.log.end_offset();
+                if batch.next_offset() <= end {
+                    continue;
+                }
+                if batch.base_offset() != end {
+                    return Err(damaged("batches between them are missing".into()));
+                }
+                if !batch.crc_is_right() {
+                    return Err(damaged("a batch whose checksum is wrong".into()));
+                }
+                let epoch = batch.leader_epoch();
+                let stamp = Stamp { base_offset: end, leader_epoch: epoch, log_append_time: None };
+                match self.log.append(batch.bytes(), &stamp) {
+                    Err(LogError::Behind { .. }) => {
+                        self.log.wait(end, Stage::Written).await?;
+                        self.log.append(batch.bytes(), &stamp)?;
+                    }
+                    appended => drop(appended?),
+                }
+                self.producers.borrow_mut().update(&batch, end, batch.max_timestamp());
+                if self.epochs.borrow_mut().assign(epoch, end) {
+                    self.epochs_dirty.set(true);
+                }
+            }
+        }
+        let end = self.log.end_offset();
+        if end > before {
+            self.log.file().await?;
+            tracing::info!("{}: {before} to {end} filed from the journal", self.id);
+        }
+        Ok(())
     }
 
     pub fn id(&self) -> &TopicPartition {
@@ -808,6 +870,8 @@ impl Files<'_> {
     }
 }
 
+#[cfg(test)]
+mod journal_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

@@ -18,9 +18,11 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
+use crate::log::journal::{Journal, Replay, Shape};
 use crate::record::{BatchBuilder, NewRecord};
 use crate::runtime::disk::simulated::{SimulatedDisk, When};
 use crate::runtime::run_one;
+use crate::runtime::task::StopFlag;
 
 /// A case that takes this long waits for what will not come.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -89,6 +91,18 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+#[derive(Clone, Copy)]
+struct Mode {
+    /// Each append is flushed.
+    flushes: bool,
+    /// Small appends go through a journal.
+    journal: bool,
+}
+
+/// So small that it is filled, and filled again, all the time, and that some batches are
+/// too large for it.
+const JOURNAL: Shape = Shape { region_bytes: 12 << 10, regions: 3 };
+
 #[derive(Clone, Debug)]
 struct ModelBatch {
     base: Offset,
@@ -105,9 +119,11 @@ struct ModelBatch {
 struct World {
     disk: SimulatedDisk,
     partition: Rc<Partition>,
-    flushes: bool,
+    mode: Mode,
     /// Of all lives: what one that ended has not given back shows.
     memory: Rc<TailMemory>,
+    /// The core's, in this life; never begun when the test goes without.
+    journal: Rc<Journal>,
     batches: Vec<ModelBatch>,
     /// Below this nothing may ever be lost, if the power stays / if it is cut.
     kept_by_kill: Offset,
@@ -125,32 +141,64 @@ fn options(flushes: bool, memory: &Rc<TailMemory>) -> PartitionOptions {
     PartitionOptions { leader_epoch: EPOCH, ..PartitionOptions::new(Rc::new(config), Rc::clone(memory)) }
 }
 
+const TOPIC: Uuid = Uuid([5; 16]);
+
 fn id() -> TopicPartition {
     TopicPartition { topic: "m".into(), partition: 0 }
 }
 
+/// Opens the partition and begins a journal, as a start does: what is in the journal of
+/// the life before counts if that did not end well.
 async fn try_open(
     disk: &SimulatedDisk,
-    flushes: bool,
+    mode: Mode,
     memory: &Rc<TailMemory>,
     clean: bool,
-) -> Result<Rc<Partition>, PartitionError> {
-    Partition::open(&disk.disk(), Path::new("/data/m-0"), id(), Uuid([5; 16]), options(flushes, memory), clean).await
+) -> Result<(Rc<Partition>, Rc<Journal>), PartitionError> {
+    let (disk, dir) = (disk.disk(), Path::new("/data"));
+    let failed = |error: io::Error| PartitionError::Broken(error.to_string());
+    let mut files = Vec::new();
+    for entry in disk.list(dir).await.map_err(failed)? {
+        if let Some(core) = Replay::core_of(&entry.name) {
+            files.push((core, disk.read_file(&dir.join(&entry.name)).await.map_err(failed)?.into()));
+        }
+    }
+    if clean {
+        files.clear();
+    }
+    let (replay, errors) = Replay::new(files, 1);
+    assert!(errors.is_empty(), "{errors:?}");
+    let journal = Journal::new(memory);
+    let options = PartitionOptions {
+        journal: Some(Rc::clone(&journal)),
+        journaled: replay.take(TOPIC, 0),
+        ..options(mode.flushes, memory)
+    };
+    let partition = Partition::open(&disk, &dir.join("m-0"), id(), TOPIC, options, clean).await?;
+    if mode.journal
+        && let Err(error) = journal.begin_with(&disk, dir, 0, JOURNAL, &StopFlag::new()).await
+    {
+        partition.log().take_offline("the test has no journal");
+        return Err(failed(error));
+    }
+    Ok((partition, journal))
 }
 
 impl World {
-    async fn new(flushes: bool) -> World {
+    async fn new(mode: Mode) -> World {
         let disk = SimulatedDisk::new();
         disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
         disk.disk().sync_dir(Path::new("/")).await.unwrap();
         // Small budgets: reads come from memory and from the drive, appends have to wait.
-        let memory = TailMemory::with_unwritten(12 << 10, 12 << 10);
-        let partition = try_open(&disk, flushes, &memory, true).await.unwrap();
+        let bytes = if mode.journal { 32 << 10 } else { 12 << 10 };
+        let memory = TailMemory::with_unwritten(12 << 10, bytes);
+        let (partition, journal) = try_open(&disk, mode, &memory, true).await.unwrap();
         World {
             disk,
             partition,
-            flushes,
+            mode,
             memory,
+            journal,
             batches: Vec::new(),
             kept_by_kill: Offset(0),
             kept_by_cut: Offset(0),
@@ -193,7 +241,7 @@ impl World {
         let seen = self.partition.bounds().high_watermark;
         assert!(seen <= self.end());
         self.kept_by_kill = self.kept_by_kill.max(seen);
-        if self.flushes {
+        if self.mode.flushes {
             self.kept_by_cut = self.kept_by_cut.max(seen);
         }
     }
@@ -223,7 +271,7 @@ impl World {
                     match self.partition.acknowledged(produced.last_offset, acks).await {
                         Ok(()) => {
                             self.kept_by_kill = self.kept_by_kill.max(next);
-                            if all && self.flushes {
+                            if all && self.mode.flushes {
                                 self.kept_by_cut = self.kept_by_cut.max(next);
                                 assert!(self.partition.bounds().high_watermark >= next, "acknowledged and not visible");
                             }
@@ -287,9 +335,12 @@ impl World {
                     self.kept_by_kill = end;
                     self.kept_by_cut = end;
                     assert_eq!(self.memory.unwritten(), 0, "closed, and something is left to be written");
-                    match try_open(&self.disk, self.flushes, &self.memory, true).await {
-                        Ok(partition) => {
-                            self.partition = partition;
+                    if let Err(error) = self.journal.close(true).await {
+                        return self.expect_off(error).await;
+                    }
+                    match try_open(&self.disk, self.mode, &self.memory, true).await {
+                        Ok((partition, journal)) => {
+                            (self.partition, self.journal) = (partition, journal);
                             self.after_restart(end).await;
                         }
                         Err(error) => self.expect_off(error).await,
@@ -316,8 +367,11 @@ impl World {
         self.disk = self.disk.reopen(seed);
         if let Some(operations) = again {
             self.disk.cut(When::operation(u64::from(operations)));
-            match try_open(&self.disk, self.flushes, &self.memory, false).await {
-                Ok(partition) => partition.log().take_offline("the test goes on"),
+            match try_open(&self.disk, self.mode, &self.memory, false).await {
+                Ok((partition, journal)) => {
+                    partition.log().take_offline("the test goes on");
+                    let _ = journal.close(false).await;
+                }
                 Err(error) => assert!(self.is_off(), "{error}"),
             }
             self.disk = self.disk.reopen(seed ^ 0xff);
@@ -327,7 +381,9 @@ impl World {
 
     async fn restart_unclean(&mut self, kept: Offset) {
         self.partition.log().take_offline("the test's power is off");
-        self.partition = try_open(&self.disk, self.flushes, &self.memory, false).await.expect("an undamaged log opens");
+        let _ = self.journal.close(false).await;
+        (self.partition, self.journal) =
+            try_open(&self.disk, self.mode, &self.memory, false).await.expect("an undamaged log opens");
         self.after_restart(kept).await;
     }
 
@@ -383,8 +439,8 @@ impl World {
     }
 }
 
-async fn check(flushes: bool, operations: Vec<Op>) {
-    let mut world = World::new(flushes).await;
+async fn check(mode: Mode, operations: Vec<Op>) {
+    let mut world = World::new(mode).await;
     for op in &operations {
         world.run(op).await;
         if !world.is_off() {
@@ -394,13 +450,14 @@ async fn check(flushes: bool, operations: Vec<Op>) {
     world.cut(11, None).await;
     world.run(&Op::Restart).await;
     world.partition.log().take_offline("the test has ended");
+    let _ = world.journal.close(false).await;
     crate::runtime::task::all_ended("log writer").await;
     assert_eq!(world.memory.unwritten(), 0, "a log that ended holds memory");
 }
 
 /// Runs one list of operations; gives what went wrong.
-async fn attempt(flushes: bool, operations: Vec<Op>) -> Option<String> {
-    let guarded = AssertUnwindSafe(check(flushes, operations)).catch_unwind();
+async fn attempt(mode: Mode, operations: Vec<Op>) -> Option<String> {
+    let guarded = AssertUnwindSafe(check(mode, operations)).catch_unwind();
     match crate::runtime::clock::timeout(PATIENCE, guarded).await {
         None => Some("it does not end".to_string()),
         Some(Ok(())) => None,
@@ -411,7 +468,7 @@ async fn attempt(flushes: bool, operations: Vec<Op>) -> Option<String> {
     }
 }
 
-fn model(flushes: bool, cases_here: u32) {
+fn model(mode: Mode, cases_here: u32) {
     let asked = Config::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases_here };
     // All cases share an executor: making one takes longer than a case.
@@ -420,11 +477,11 @@ fn model(flushes: bool, cases_here: u32) {
         let lists = proptest::collection::vec(op(), 1..60);
         for case in 0..cases {
             let mut tree = lists.new_tree(&mut runner).expect("the strategy rejects nothing");
-            let Some(mut reason) = attempt(flushes, tree.current()).await else { continue };
+            let Some(mut reason) = attempt(mode, tree.current()).await else { continue };
             let mut shortest = tree.current();
             let mut goes_on = tree.simplify();
             while goes_on {
-                match attempt(flushes, tree.current()).await {
+                match attempt(mode, tree.current()).await {
                     Some(again) => {
                         (reason, shortest) = (again, tree.current());
                         goes_on = tree.simplify();
@@ -439,10 +496,20 @@ fn model(flushes: bool, cases_here: u32) {
 
 #[test]
 fn nothing_acknowledged_is_lost_with_a_flush_per_append() {
-    model(true, 300);
+    model(Mode { flushes: true, journal: false }, 300);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_kill_without_flushes() {
-    model(false, 150);
+    model(Mode { flushes: false, journal: false }, 150);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_with_a_journal() {
+    model(Mode { flushes: true, journal: true }, 300);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_kill_with_a_journal_that_is_not_flushed() {
+    model(Mode { flushes: false, journal: true }, 150);
 }

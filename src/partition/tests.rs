@@ -191,3 +191,63 @@ fn snapshots_that_lie_or_are_broken_are_not_believed() {
     check(false, 398);
     assert!(!snapshots().contains(&newest));
 }
+
+#[test]
+fn a_gap_before_what_a_journal_holds_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    run_one(async move {
+        // Four batches as they lie in a segment.
+        let partition = open(&path, true).await;
+        for at in 0..4 {
+            produce(&partition, &batch((7, 0, at * 2), 2)).unwrap();
+        }
+        let (_, plan) = {
+            partition.acknowledged(Offset(7), Acks::All).await.unwrap();
+            partition.read_plan(Offset(0), 1 << 20, true, Isolation::ReadUncommitted).unwrap()
+        };
+        let bytes = plan.execute().await.unwrap().to_bytes();
+        partition.close_cleanly().await.unwrap();
+        let size = BatchView::first(&bytes).unwrap().size();
+        let entry = |from: usize, to: usize| JournalEntry {
+            topic: topic_id(),
+            partition: 3,
+            base: Offset(from as i64 * 2),
+            end: Offset(to as i64 * 2),
+            batches: bytes.slice(from * size..to * size),
+        };
+        let try_with = async |name: &str, journaled: Vec<JournalEntry>| {
+            let options = PartitionOptions { journaled, ..options() };
+            Partition::open(&Disk::direct(), &path.join(name), id(), topic_id(), options, false).await
+        };
+        // Whole, in parts, some of it there already; also after a crash of the one before.
+        for (entries, end) in [
+            (vec![entry(0, 2)], 4),
+            (vec![entry(0, 1), entry(1, 3)], 6),
+            (vec![entry(0, 3)], 6),
+            (vec![entry(0, 1), entry(0, 4)], 8),
+            (vec![], 8),
+        ] {
+            let partition = try_with("crashed-3", entries).await.unwrap();
+            assert_eq!(partition.bounds().high_watermark, Offset(end));
+            let last = partition.with_producers(|producers| producers.get(7).map(|known| known.last_sequence()));
+            assert_eq!(last, Some(end as i32 - 1), "producers know what the journal held");
+            assert!(path.join("crashed-3").join(METADATA_FILE).exists());
+            partition.log().take_offline("the test crashes");
+            task::all_ended("log writer").await;
+            task::all_ended("log flusher").await;
+        }
+        let refused = try_with("gap-3", vec![entry(0, 1), entry(2, 4)]).await.err().unwrap().to_string();
+        assert!(refused.contains("the log's end at 2: batches between them are missing"), "{refused}");
+        let mut broken = entry(0, 1);
+        let mut bytes = broken.batches.to_vec();
+        bytes[70] ^= 1;
+        broken.batches = bytes.into();
+        let refused = try_with("broken-3", vec![broken]).await.err().unwrap().to_string();
+        assert!(refused.contains("checksum is wrong"), "{refused}");
+        // Cut within a batch.
+        let mut cut = entry(0, 2);
+        cut.batches = cut.batches.slice(..size + 20);
+        try_with("cut-3", vec![cut]).await.err().unwrap();
+    });
+}

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod coordinators;
 pub mod fetch_sessions;
 pub mod images;
+mod journal;
 pub mod messages;
 pub mod partitions;
 pub mod placement;
@@ -33,6 +34,7 @@ use bytes::Bytes;
 use crate::base::budget::Budget;
 use crate::base::{CoreIndex, Uuid};
 use crate::config::BrokerConfig;
+use crate::log::journal::Replay;
 use crate::metadata::Image;
 use crate::metrics::Requests;
 use crate::runtime::clock;
@@ -75,6 +77,8 @@ pub struct Core {
     image: RefCell<Rc<Image>>,
     images: Images,
     partitions: Partitions,
+    /// What the journals of the process before hold.
+    replay: Arc<Replay>,
     coordinators: Coordinators,
     router: Router,
     /// Only on core 0.

@@ -16,6 +16,7 @@ use super::{Core, rules};
 use crate::base::hash::OwnKeys;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::log::journal::Journal;
 use crate::log::{LogError, Stage, TailMemory, Waiting};
 use crate::metadata::controller::METADATA_TOPIC;
 use crate::metadata::image::{ResourceType, Topic};
@@ -59,15 +60,19 @@ pub struct Partitions {
     slots: RefCell<HashMap<(Uuid, i32), Slot, OwnKeys>>,
     /// The memory in which this core's logs keep their latest batches.
     tail_memory: Rc<TailMemory>,
+    /// Where small batches of all of them become durable together.
+    journal: Rc<Journal>,
     /// What a topic without options of its own is like; shared by all that have none.
     topic_defaults: Rc<TopicConfig>,
 }
 
 impl Partitions {
     pub fn new(config: &BrokerConfig) -> Partitions {
+        let tail_memory = TailMemory::new(config.tail_memory_bytes_per_core as usize);
         Partitions {
             slots: RefCell::default(),
-            tail_memory: TailMemory::new(config.tail_memory_bytes_per_core as usize),
+            journal: Journal::new(&tail_memory),
+            tail_memory,
             topic_defaults: Rc::new(config.topic_defaults()),
         }
     }
@@ -75,6 +80,11 @@ impl Partitions {
     /// The memory in which this core's logs keep their latest batches.
     pub fn tail_memory(&self) -> &Rc<TailMemory> {
         &self.tail_memory
+    }
+
+    /// This core's journal.
+    pub fn journal(&self) -> &Rc<Journal> {
+        &self.journal
     }
 
     /// The effective options of a topic.
@@ -508,7 +518,15 @@ async fn open(core: &Rc<Core>, jobs: Vec<Job>) {
 
 async fn open_one(core: &Rc<Core>, job: Job) {
     let id = TopicPartition { topic: Rc::clone(&job.topic.name), partition: job.partition };
+    // Once all cores have what was found nothing is left.
+    let journaled = match core.replay.is_done() {
+        true => Vec::new(),
+        false => core.replay.take(job.topic.id, job.partition),
+    };
+    let any_journaled = !journaled.is_empty();
     let options = PartitionOptions {
+        journal: Some(Rc::clone(&core.partitions.journal)),
+        journaled,
         leader_epoch: job.leader_epoch,
         producer_id_expiration_ms: i64::from(core.config.producer_id_expiration_ms),
         ..PartitionOptions::new(job.config, Rc::clone(&core.partitions.tail_memory))
@@ -527,6 +545,9 @@ async fn open_one(core: &Rc<Core>, job: Job) {
         }
         Err(error) => {
             tracing::error!(partition = %id, %error, "open a partition; it stays offline, the others go on");
+            if any_journaled {
+                core.replay.not_filed();
+            }
             core.partitions.set(job.topic.id, job.partition, Slot::Failed(error.to_string().into()));
         }
     }

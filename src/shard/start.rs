@@ -13,6 +13,7 @@ use super::controller;
 use super::coordinators::Coordinators;
 use super::fetch_sessions::FetchSessions;
 use super::images::{self, Images};
+use super::journal;
 use super::messages::Message;
 use super::partitions::{self, Partitions};
 use super::placement::Placement;
@@ -23,6 +24,7 @@ use crate::base::CoreIndex;
 use crate::base::budget::Budget;
 use crate::base::limits::READS_FOR_OTHERS_BYTES_MAX;
 use crate::config::BrokerConfig;
+use crate::log::journal::Replay;
 use crate::metadata::{Image, JournalError};
 use crate::metrics::Requests;
 use crate::runtime;
@@ -36,6 +38,8 @@ pub struct Setup {
     pub config: Arc<BrokerConfig>,
     pub identity: Arc<Identity>,
     pub cores: u16,
+    /// What the journals of the process before hold.
+    pub replay: Arc<Replay>,
 }
 
 /// Why a core did not start.
@@ -51,7 +55,7 @@ pub enum StartError {
 
 /// Builds a core's world and brings it to where it can serve.
 pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Disk) -> Result<Rc<Core>, StartError> {
-    let Setup { config, identity, cores } = setup;
+    let Setup { config, identity, cores, replay } = setup;
     let (outbox, inbox) = ends.connect();
     let random = runtime::random_bytes();
     let core = Rc::new(Core {
@@ -61,6 +65,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         image: RefCell::new(Rc::new(Image::default())),
         images: Images::default(),
         partitions: Partitions::new(&config),
+        replay,
         coordinators: Coordinators::new(&config),
         router: Router::new(outbox),
         controller: OnceCell::new(),
@@ -91,6 +96,8 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         return Err(StartError::Stopped);
     }
     partitions::open_all(&core).await;
+    core.replay.core_is_done();
+    journal::start(&core);
     core.coordinators.load_all(&core).await;
     task::spawn(Queue::Log, "images", OnPanic::StopProcess, images::follow(Rc::clone(&core)));
     if index == CoreIndex(0) {
@@ -122,6 +129,7 @@ pub async fn stop(core: &Rc<Core>) -> bool {
     task::all_ended("upkeep").await;
     core.coordinators.stop().await;
     let mut clean = partitions::close_all(core).await;
+    journal::stop(core, clean).await;
     if let Some(controller) = core.controller.get() {
         clean &= controller
             .journal()

@@ -41,6 +41,8 @@ pub struct Options {
     pub advertise: &'static str,
     /// `--set NAME=VALUE`.
     pub settings: Vec<String>,
+    /// See [`Options::journal`].
+    pub journal_bytes: u32,
     /// The folder of the data directory, when it is not the test's own.
     pub data_in: Option<PathBuf>,
 }
@@ -52,6 +54,7 @@ impl Default for Options {
             advertise: "core",
             // Kafka's default waits 3 s for more members before an empty group's first generation.
             settings: vec!["group.initial.rebalance.delay.ms=0".to_string()],
+            journal_bytes: 4 << 20,
             data_in: None,
         }
     }
@@ -60,6 +63,12 @@ impl Default for Options {
 impl Options {
     pub fn set(mut self, setting: &str) -> Options {
         self.settings.push(setting.to_string());
+        self
+    }
+
+    /// The size of a core's journal: small by default, so that dozens of brokers do not fill the drive with zeroes.
+    pub fn journal(mut self, bytes: u32) -> Options {
+        self.journal_bytes = bytes;
         self
     }
 }
@@ -162,6 +171,9 @@ impl Broker {
             command.args(["--cores", &cores.join(","), "--advertise", self.options.advertise]);
             for setting in &self.options.settings {
                 command.args(["--set", setting]);
+            }
+            if self.is_corelog() {
+                command.arg("--set").arg(format!("journal.bytes.per.core={}", self.options.journal_bytes));
             }
             let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

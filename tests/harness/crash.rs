@@ -172,6 +172,22 @@ pub fn survives(broker: &mut Broker, deaths: u64, mut seed: u64, mut die: impl F
     });
 }
 
+/// That what was acknowledged went through the cores' journals, and says how often it was only there when the broker died.
+pub fn the_journals_were_used(broker: &Broker) {
+    if !broker.is_corelog() {
+        return;
+    }
+    // A group begins on a block. What lies there is of all lives.
+    let groups = |core: usize| {
+        let file = std::fs::read(broker.data_dir().join(format!("corelog-journal-{core}"))).unwrap();
+        file.chunks(4096).filter(|block| block.starts_with(b"clgj")).count()
+    };
+    let groups: Vec<usize> = (0..broker.options.cores.len()).map(groups).collect();
+    assert!(groups.iter().all(|count| *count > 4), "groups in the journals: {groups:?}");
+    let filed = broker.log().matches("filed from the journal").count();
+    println!("{groups:?} groups in the journals; {filed} times a partition's records were filed from one");
+}
+
 struct StopOnPanic<'a>([&'a AtomicBool; 2]);
 
 impl Drop for StopOnPanic<'_> {
