@@ -73,8 +73,7 @@ pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
     check_io_uring()?;
     if let Some(have) = raise(libc::RLIMIT_MEMLOCK).map_err(HostError::Limits)? {
         let counted = rings_are_counted().map_err(HostError::Limits)?;
-        let rings = if counted { RINGS_BYTES_MAX * needs.cores as u64 } else { 0 };
-        let need = rings.max(MEMLOCK_MIN);
+        let need = locked_bytes_needed(if counted { needs.cores } else { 0 });
         if have < need {
             return Err(HostError::Memlock { have, need });
         }
@@ -92,6 +91,11 @@ pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
 
 /// glommio refuses to start with less, whether anything is counted or not.
 const MEMLOCK_MIN: u64 = 512 << 10;
+
+/// Locked memory that a broker of so many cores needs at most, in bytes: what the kernel may count of its rings.
+pub fn locked_bytes_needed(cores: usize) -> u64 {
+    (RINGS_BYTES_MAX * cores as u64).max(MEMLOCK_MIN)
+}
 
 /// Whether the kernel counts the rings of this process as locked memory. Linux did so until 5.11 and does again since
 /// 6.14, but not to those who have CAP_IPC_LOCK where it matters, which within a user namespace nobody has: so it is

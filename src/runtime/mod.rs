@@ -18,6 +18,7 @@ pub mod local_socket;
 pub mod mailbox;
 pub mod mesh;
 pub mod net;
+pub mod probe;
 mod process;
 mod reactor;
 mod ring;
@@ -27,7 +28,7 @@ mod watch;
 
 pub use cores::{CorePlan, allowed_cpus, failed, request_stop, run_cores, run_one, stop_flag};
 pub use dir_lock::{DirLock, DirLockError};
-pub use host::{HostError, HostFacts, HostNeeds, check_host};
+pub use host::{HostError, HostFacts, HostNeeds, check_host, locked_bytes_needed};
 pub use process::RuntimeError;
 pub use watch::Stall;
 
