@@ -14,7 +14,7 @@
 //! | 5 | [`coordinator`] |
 //! | 6 | [`shard`] |
 //! | 7 | [`api`] |
-//! | 8 | [`admin`], [`connection`] |
+//! | 8 | [`admin`], [`connection`], [`tune`] |
 //! | 9 | [`cli`] |
 //!
 //! `docs/architecture.md` walks one record through them.
@@ -33,4 +33,5 @@ pub mod partition;
 pub mod record;
 pub mod runtime;
 pub mod shard;
+pub mod tune;
 pub mod wire;

@@ -18,6 +18,7 @@ mod produce;
 mod progress;
 pub mod serve;
 mod topic;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[command(
     name = "corelog",
     max_term_width = 110,
-    after_help = "Exit codes: 0 done; 1 the job failed (refused, unreachable, timed out); 2 the command line or the \
+    after_help = "Exit codes: 0 done; 1 the job failed (refused, unreachable, timed out, a host that deviates); 2 the command line or the \
                   configuration is wrong; 3 the host or the data directory is not ready for a broker."
 )]
 struct CommandLine {
@@ -45,6 +46,7 @@ enum Command {
     Consume(consume::Arguments),
     Group(group::Arguments),
     Debug(debug::Arguments),
+    Tune(tune::Arguments),
     /// Print docs/configuration.md as the tables of options give it.
     #[command(hide = true)]
     Configuration,
@@ -76,6 +78,7 @@ pub fn run(commit: Option<&'static str>) -> ExitCode {
         Command::Consume(arguments) => consume::command(arguments),
         Command::Group(arguments) => group::command(arguments),
         Command::Debug(arguments) => debug::command(arguments),
+        Command::Tune(arguments) => tune::command(arguments),
         Command::Configuration => output::text(&crate::config::markdown()),
     };
     match outcome {
