@@ -257,7 +257,8 @@ fn requests_allocate_nothing_once_their_paths_are_warm() {
             read_into(&mut stream, &mut buffer);
         });
         count.at_most("request", 0.2);
-        count.at_most("log", 4.0);
+        // A write of the journal by itself; it is shared by all that come together.
+        count.at_most("log", 10.0);
         count.at_most("runtime", 1.0);
         let many = one.repeat(32);
         let count = Count::of(&format!("produce acks={acks}, 32 at a time"), 32, || {

@@ -137,7 +137,10 @@ impl Replies {
                         }
                     },
                 };
-                for (stage, when) in [(Stage::Written, answer.safe.written), (Stage::Durable, answer.safe.durable)] {
+                let (written, durable) = (answer.safe.written, answer.safe.durable);
+                // A write that is durable by itself is not told apart: its time is the price of that.
+                let written = written.filter(|written| durable.is_none_or(|durable| *written < durable));
+                for (stage, when) in [(Stage::Written, written), (Stage::Durable, durable)] {
                     if let Some(when) = when {
                         about.timeline.mark(stage, when);
                     }

@@ -151,7 +151,7 @@ impl Progress {
     pub fn file(&mut self, to: Filed) {
         assert!(self.filed.0.offset <= to.0.offset, "filed went back from {:?} to {to:?}", self.filed);
         self.filed = to;
-        self.write(to.0);
+        self.write(to.0, clock::moment());
         self.assert_order();
     }
 
@@ -159,29 +159,31 @@ impl Progress {
     pub fn flush(&mut self, to: Flushed) {
         assert!(self.flushed.0.offset <= to.0.offset, "flushed went back from {:?} to {to:?}", self.flushed);
         self.flushed = to;
-        self.make_durable(to.0);
+        self.make_durable(to.0, clock::moment());
         self.assert_order();
     }
 
     /// Takes a write or a flush of the journal into account.
     pub fn journal(&mut self, Journaled { to, durable }: Journaled) {
-        self.write(to);
+        // One look at the clock: who asks sees that both came with one operation.
+        let now = clock::moment();
+        self.write(to, now);
         if durable {
-            self.make_durable(to);
+            self.make_durable(to, now);
         }
         self.assert_order();
     }
 
-    fn write(&mut self, to: Point) {
+    fn write(&mut self, to: Point, now: Moment) {
         if self.written.offset < to.offset {
-            self.written_when.moved(to.offset, clock::moment());
+            self.written_when.moved(to.offset, now);
             self.written = to;
         }
     }
 
-    fn make_durable(&mut self, to: Point) {
+    fn make_durable(&mut self, to: Point, now: Moment) {
         if self.durable.offset < to.offset {
-            self.durable_when.moved(to.offset, clock::moment());
+            self.durable_when.moved(to.offset, now);
             self.durable = to;
         }
     }
