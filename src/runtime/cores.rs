@@ -332,8 +332,8 @@ where
     });
 }
 
-/// The executor that hosts a core: it gives the reactor its thread and carries the
-/// channels between cores. Its own rings, timers and memory stay as good as unused.
+/// The executor that hosts a core: it gives the reactor its thread. Its own rings, timers
+/// and memory stay as good as unused.
 fn executor(placement: Placement) -> Result<LocalExecutor, String> {
     LocalExecutorBuilder::new(placement)
         .name("corelog")

@@ -25,11 +25,11 @@ use async_task::Runnable;
 
 use super::ring::{self, Closes, Descriptor, Ring};
 use super::task::Queue;
-use crate::base::CoreIndex;
 use crate::base::wait::Signal;
+use crate::base::{CoreIndex, limits};
 
 /// How long a task may run until [`slice_is_over`], and a round until the ring is looked at.
-const SLICE: Duration = Duration::from_micros(250);
+const SLICE: Duration = Duration::from_micros(limits::SLICE_US_MAX);
 
 /// Of the time that the other queues use, upkeep gets this part, if it has something to do.
 const UPKEEP_PART: u32 = 10;

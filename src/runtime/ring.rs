@@ -172,17 +172,13 @@ impl Ring {
     }
 
     /// Hands over what was noted and takes what is complete; waits for the first
-    /// completion for as long as `patience` says, if the kernel has something. Gives the
-    /// number of completions.
-    pub fn turn(&self, patience: Option<Duration>) -> usize {
+    /// completion for as long as `patience` says.
+    pub fn turn(&self, patience: Option<Duration>) {
         // What waits for room in the queue is handed over before the core sleeps.
-        let mut patience = patience.filter(|_| self.excess.borrow().is_empty());
-        let mut count = 0;
-        loop {
-            count += self.turn_once(patience.take());
-            if !self.refill() {
-                return count;
-            }
+        let patience = patience.filter(|_| self.excess.borrow().is_empty());
+        self.turn_once(patience);
+        while self.refill() {
+            self.turn_once(None);
         }
     }
 
@@ -203,13 +199,12 @@ impl Ring {
         moved
     }
 
-    fn turn_once(&self, patience: Option<Duration>) -> usize {
+    fn turn_once(&self, patience: Option<Duration>) {
         self.enter(patience);
         let mut woken = self.woken.take();
-        let count = self.take_completions(&mut woken);
+        self.take_completions(&mut woken);
         woken.drain(..).for_each(Waker::wake);
         self.woken.set(woken);
-        count
     }
 
     fn enter(&self, patience: Option<Duration>) {
@@ -241,13 +236,11 @@ impl Ring {
         }
     }
 
-    fn take_completions(&self, woken: &mut Vec<Waker>) -> usize {
+    fn take_completions(&self, woken: &mut Vec<Waker>) {
         let mut uring = self.uring.borrow_mut();
         let mut operations = self.operations.borrow_mut();
         let mut abandoned = Vec::new();
-        let mut count = 0;
         for completion in uring.completion() {
-            count += 1;
             if completion.user_data() == UNHEARD {
                 continue;
             }
@@ -265,7 +258,6 @@ impl Ring {
         drop((uring, operations));
         // What is closed by that is noted here.
         abandoned.into_iter().for_each(|(result, kept)| abandon(result, kept));
-        count
     }
 
     /// Forgets who waits; gives their wakers.
@@ -295,7 +287,7 @@ impl Ring {
 
 /// What became of an operation that nobody waits for.
 fn abandon(result: i32, kept: Kept) {
-    if let (Kept::Accepting(_), 0..) = (&kept, result) {
+    if let (Kept::Accepting(_) | Kept::Path(_), 0..) = (&kept, result) {
         // SAFETY: the kernel has just made the descriptor, and nobody has heard of it.
         drop(unsafe { OwnedFd::from_raw_fd(result) });
     }
@@ -398,11 +390,12 @@ pub(super) async fn connect(socket: &Rc<Descriptor>, address: socket2::SockAddr)
     operation(entry, Kept::Connect(Rc::clone(socket), address), Dropped::IsCancelled).await.0.map(drop)
 }
 
-/// Opens a file, with the flags and the mode of `open(2)`.
+/// Opens a file, with the flags and the mode of `open(2)`. One that is opened for a dropped
+/// future is closed.
 pub(super) async fn open(path: CString, flags: i32, mode: libc::mode_t) -> io::Result<OwnedFd> {
     let entry = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).flags(flags).mode(mode).build();
     let opened = operation(entry, Kept::Path(path), Dropped::GoesOn).await.0?;
-    // SAFETY: as in `accept`. (One that is opened for a dropped future stays open: nobody drops it.)
+    // SAFETY: as in `accept`.
     Ok(unsafe { OwnedFd::from_raw_fd(opened) })
 }
 
