@@ -151,19 +151,7 @@ fn produce_request(acks: i16) -> Vec<u8> {
     for _ in 0..10 {
         batch.push(NewRecord { timestamp, key: None, value: Some(&[b'v'; 100]), headers: &[] });
     }
-    let batch = batch.build();
-    let mut body = Vec::new();
-    body.extend((-1i16).to_be_bytes()); // transactional id
-    body.extend(acks.to_be_bytes());
-    body.extend(60_000i32.to_be_bytes()); // timeout
-    body.extend(1i32.to_be_bytes());
-    body.extend((TOPIC.len() as i16).to_be_bytes());
-    body.extend(TOPIC.as_bytes());
-    body.extend(1i32.to_be_bytes());
-    body.extend(0i32.to_be_bytes());
-    body.extend((batch.len() as i32).to_be_bytes());
-    body.extend(&batch);
-    request(0, 7, 1, false, &body)
+    harness::wire::produce(1, TOPIC, &[0], acks, &batch.build())
 }
 
 /// A Fetch (version 13) in a session, as Java's consumer sends it: partition 0 from `offset`, or nothing but the session.

@@ -18,7 +18,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
 
 /// A Produce (version 7) of one record to each of some partitions.
@@ -26,21 +25,7 @@ fn produce_request(correlation: i32, topic: &str, partitions: &[i32], acks: i16)
     let mut batch = BatchBuilder::new();
     let timestamp = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     batch.push(NewRecord { timestamp, key: None, value: Some(b"value"), headers: &[] });
-    let batch = batch.build();
-    let mut body = Vec::new();
-    body.extend((-1i16).to_be_bytes()); // transactional id
-    body.extend(acks.to_be_bytes());
-    body.extend(60_000i32.to_be_bytes()); // timeout
-    body.extend(1i32.to_be_bytes());
-    body.extend((topic.len() as i16).to_be_bytes());
-    body.extend(topic.as_bytes());
-    body.extend((partitions.len() as i32).to_be_bytes());
-    for partition in partitions {
-        body.extend(partition.to_be_bytes());
-        body.extend((batch.len() as i32).to_be_bytes());
-        body.extend(&batch);
-    }
-    request(PRODUCE, 7, correlation, false, &body)
+    harness::wire::produce(correlation, topic, partitions, acks, &batch.build())
 }
 
 /// A Fetch (version 4) of partition 0 from its start.

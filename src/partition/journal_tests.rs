@@ -5,9 +5,6 @@
 //! What must hold of each partition at each restart is what `model_tests` says. More cases:
 //! `PROPTEST_CASES=5000 cargo test --lib partition::journal_tests`.
 
-use std::panic::AssertUnwindSafe;
-
-use futures_lite::FutureExt;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -18,9 +15,6 @@ use crate::record::{BatchBuilder, NewRecord};
 use crate::runtime::disk::simulated::{Fault, SimulatedDisk, Verb, When};
 use crate::runtime::run_one;
 use crate::runtime::task::StopFlag;
-
-/// A case that takes this long waits for what will not come.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const PARTITIONS: usize = 6;
 const DIR: &str = "/data";
@@ -474,15 +468,7 @@ async fn check(operations: Vec<Op>, groups: Rc<Cell<usize>>) {
 }
 
 async fn attempt(operations: Vec<Op>, groups: &Rc<Cell<usize>>) -> Option<String> {
-    let guarded = AssertUnwindSafe(check(operations, Rc::clone(groups))).catch_unwind();
-    match crate::runtime::clock::timeout(PATIENCE, guarded).await {
-        None => Some("it does not end".to_string()),
-        Some(Ok(())) => None,
-        Some(Err(panic)) => Some(match panic.downcast_ref::<String>() {
-            Some(text) => text.clone(),
-            None => panic.downcast_ref::<&str>().map_or("a panic", |text| text).to_string(),
-        }),
-    }
+    super::model_tests::outcome(check(operations, Rc::clone(groups))).await
 }
 
 #[test]

@@ -457,8 +457,12 @@ async fn check(mode: Mode, operations: Vec<Op>) {
 
 /// Runs one list of operations; gives what went wrong.
 async fn attempt(mode: Mode, operations: Vec<Op>) -> Option<String> {
-    let guarded = AssertUnwindSafe(check(mode, operations)).catch_unwind();
-    match crate::runtime::clock::timeout(PATIENCE, guarded).await {
+    outcome(check(mode, operations)).await
+}
+
+/// What goes wrong in a test: it does not end, or it panics.
+pub(super) async fn outcome(test: impl Future<Output = ()>) -> Option<String> {
+    match crate::runtime::clock::timeout(PATIENCE, AssertUnwindSafe(test).catch_unwind()).await {
         None => Some("it does not end".to_string()),
         Some(Ok(())) => None,
         Some(Err(panic)) => Some(match panic.downcast_ref::<String>() {

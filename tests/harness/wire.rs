@@ -23,6 +23,24 @@ pub fn request(api_key: i16, version: i16, correlation: i32, flexible: bool, bod
     frame
 }
 
+/// A Produce (version 7) of the same batch to each of some partitions.
+pub fn produce(correlation: i32, topic: &str, partitions: &[i32], acks: i16, batch: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend((-1i16).to_be_bytes()); // transactional id
+    body.extend(acks.to_be_bytes());
+    body.extend(60_000i32.to_be_bytes()); // timeout
+    body.extend(1i32.to_be_bytes());
+    body.extend((topic.len() as i16).to_be_bytes());
+    body.extend(topic.as_bytes());
+    body.extend((partitions.len() as i32).to_be_bytes());
+    for partition in partitions {
+        body.extend(partition.to_be_bytes());
+        body.extend((batch.len() as i32).to_be_bytes());
+        body.extend(batch);
+    }
+    request(0, 7, correlation, false, &body)
+}
+
 /// Reads one answer, without its size.
 pub fn read_answer(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut size = [0; 4];
