@@ -28,6 +28,10 @@ pub const LOG_READ_BYTES_MAX: usize = 4 << 20;
 /// no more than what a consumer asks of one partition.
 pub const EXTENT_BYTES: usize = 1 << 20;
 
+/// Bytes of one read of the drive beside small writes that producers wait for: what such a
+/// write waits longer, some 40 µs here. Still a third of the drive's full bandwidth.
+pub const READ_BESIDE_FLUSHES_BYTES: usize = 64 << 10;
+
 /// Memory on each core for extents: two for each of a dozen consumers that lag.
 pub const CORE_EXTENTS_BYTES_MAX: usize = 32 << 20;
 

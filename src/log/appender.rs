@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use crate::base::java::string_hash;
 use crate::base::limits::{
-    BLOCK_BYTES, FLUSH_LATER, LOG_WAITING_BYTES_MAX, LOG_WRITE_BYTES_MAX, SEGMENT_STEP_BYTES_MAX,
-    SEGMENT_STEP_BYTES_MIN,
+    BLOCK_BYTES, FLUSH_LATER, JOURNAL_ENTRY_BYTES_MAX, LOG_WAITING_BYTES_MAX, LOG_WRITE_BYTES_MAX,
+    SEGMENT_STEP_BYTES_MAX, SEGMENT_STEP_BYTES_MIN,
 };
 use crate::base::{Offset, wait};
 use crate::record::{BatchView, Stamp, stamp};
@@ -385,6 +385,9 @@ impl Inner {
             self.memory.add(self, memory, replaced.is_none());
             write
         };
+        // What a journal has already nobody waits for.
+        let small = bytes.len() <= JOURNAL_ENTRY_BYTES_MAX && !self.state.borrow().is_journaled();
+        let urgent = self.memory.turns.begin_write(small);
         loop {
             match file.write(Rc::clone(&bytes), position).await {
                 Ok(()) => break,
@@ -400,6 +403,7 @@ impl Inner {
                 },
             }
         }
+        drop(urgent);
         self.wrote(reached);
         drop(room);
         self.memory.trim();
@@ -561,14 +565,16 @@ impl Inner {
                     let (segment, file) = state.current.clone().expect("what was written has a file");
                     state.flush_later = false;
                     // Everything that is written by now, not only what was asked for.
-                    (Some((segment, file, state.progress.filed())), false)
+                    let reached = state.progress.filed();
+                    let bytes = reached.bytes.saturating_sub(state.progress.flushed().bytes);
+                    (Some((segment, file, reached, bytes)), false)
                 } else if state.tasks.retire {
                     break;
                 } else {
                     (None, state.flush_later)
                 }
             };
-            let Some((segment, file, reached)) = due else {
+            let Some((segment, file, reached, bytes)) = due else {
                 if !later {
                     self.flush.wait().await;
                 } else if clock::timeout(FLUSH_LATER, self.flush.wait()).await.is_none() {
@@ -578,7 +584,10 @@ impl Inner {
                 }
                 continue;
             };
-            if let Err(error) = file.flush().await {
+            let urgent = self.memory.turns.begin_write(bytes <= JOURNAL_ENTRY_BYTES_MAX as u64);
+            let flushed = file.flush().await;
+            drop(urgent);
+            if let Err(error) = flushed {
                 // Never again: the kernel may have dropped the pages that failed, and a
                 // second flush would succeed without them.
                 self.fail(describe("flush", &segment.log_path(&self.dir()), &error));

@@ -21,12 +21,15 @@ use crate::base::limits::{CORE_EXTENTS_BYTES_MAX, CORE_UNWRITTEN_BYTES_MAX};
 use crate::base::wait::{self, Signal};
 
 use super::extents::ExtentMemory;
+use super::turns::Turns;
 use super::{Inner, LogError};
 
 /// See the module. One per core.
 pub struct TailMemory {
     /// For what is read from the drive.
     pub(super) extents: Rc<ExtentMemory>,
+    /// Who of the core's logs may use the drive.
+    pub(super) turns: Rc<Turns>,
     bytes_max: usize,
     used: Cell<usize>,
     /// One entry per buffer in some tail, in the order in which they came.
@@ -59,6 +62,7 @@ impl TailMemory {
     pub fn with_unwritten(bytes_max: usize, unwritten_max: usize) -> Rc<TailMemory> {
         Rc::new(TailMemory {
             extents: ExtentMemory::new(CORE_EXTENTS_BYTES_MAX),
+            turns: Turns::new(),
             bytes_max,
             used: Cell::new(0),
             buffers: RefCell::default(),

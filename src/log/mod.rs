@@ -12,6 +12,7 @@
 //! | `segment`, `index`, `names`, `scan` | a segment's files |
 //! | `recovery` | opening, whatever state the files were left in |
 //! | `retention` | giving up old segments, moving the log start, deletion |
+//! | `turns` | reads for consumers that lag stand back behind writes that are waited for |
 //! | `memory` | the bytes that all tails of a core may hold, and all that is not written |
 //!
 //! A log lives on one core. It knows batches as bytes with a header; what their
@@ -37,6 +38,7 @@ mod scan;
 mod segment;
 mod tail;
 mod times;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

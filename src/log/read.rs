@@ -276,7 +276,7 @@ impl DrivePlan {
                 len = least;
             }
             let len_here = (len as u64).min(size - position) as usize;
-            let bytes = file.read(position, len_here).await.map_err(read_error)?;
+            let bytes = log.memory.turns.read(&file, position, len_here).await.map_err(read_error)?;
             match self.collect(&bytes, position, filed)? {
                 Taken::Batches(collected) => {
                     let kept = memory.is_some();

@@ -258,8 +258,11 @@ fn who_reads_on_has_the_drive_asked_seldom_and_others_at_the_same_place_not_at_a
     run_one(async {
         let simulated = SimulatedDisk::new();
         let config = TopicConfig { segment_bytes: 3_000_000, ..TopicConfig::default() };
-        // Memory for nothing: all reads come from files.
-        let options = LogOptions::new(Rc::new(config), TailMemory::new(0));
+        // Memory for nothing: all reads come from files. And as if the writes were long ago.
+        let mut memory = TailMemory::new(0);
+        Rc::get_mut(&mut memory).expect("no log has it yet").turns =
+            super::turns::Turns::with(std::time::Duration::ZERO);
+        let options = LogOptions::new(Rc::new(config), memory);
         let dir = Path::new("t-0");
         let (log, _) = Log::open(&simulated.disk(), dir, options, true, None, &mut |_| {}).await.unwrap();
         let mut expected = Vec::new();

@@ -14,6 +14,7 @@ use std::ffi::CString;
 use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -407,11 +408,22 @@ pub(super) async fn close(descriptor: Descriptor) -> io::Result<()> {
     operation(close_entry(fd), Kept::Nothing, Dropped::GoesOn).await.0.map(drop)
 }
 
-/// Reads into `memory` from its beginning, as much as it holds. Gives it back with the
-/// count; what lies behind is not initialised.
-pub(super) async fn read(file: &Rc<Descriptor>, memory: Memory, position: u64) -> io::Result<(Memory, usize)> {
-    let length = u32::try_from(memory.capacity()).map_err(io::Error::other)?;
-    let entry = opcode::Read::new(fd(file), memory.start().as_ptr(), length).offset(position).build();
+/// Reads into the bytes `to` of `memory`. Gives it back with the count; what lies behind
+/// is as it was.
+///
+/// # Panics
+/// When `to` does not lie within the memory.
+pub(super) async fn read(
+    file: &Rc<Descriptor>,
+    memory: Memory,
+    to: Range<usize>,
+    position: u64,
+) -> io::Result<(Memory, usize)> {
+    assert!(to.start <= to.end && to.end <= memory.capacity(), "{to:?} of {} bytes", memory.capacity());
+    let length = u32::try_from(to.len()).map_err(io::Error::other)?;
+    // SAFETY: within the memory, or right behind it.
+    let start = unsafe { memory.start().as_ptr().add(to.start) };
+    let entry = opcode::Read::new(fd(file), start, length).offset(position).build();
     let (result, kept) = operation(entry, Kept::Read(Rc::clone(file), memory), Dropped::GoesOn).await;
     match kept {
         Kept::Read(_, memory) => Ok((memory, result? as usize)),

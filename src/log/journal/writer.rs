@@ -146,6 +146,7 @@ impl Journal {
 
     async fn write(&self, opened: &Opened, group: Group) {
         let Group { bytes, position, logs, durable } = group;
+        let _urgent = self.memory.turns.begin_write(true);
         // A write that is durable says nothing of those before it.
         let alone = self.state.borrow().unflushed.is_empty();
         let written = match durable && alone {
@@ -181,6 +182,7 @@ impl Journal {
             state.flush_at = None;
             (state.sequence - 1, std::mem::take(&mut state.unflushed))
         };
+        let _urgent = self.memory.turns.begin_write(true);
         if let Err(error) = opened.file.flush().await {
             self.state.borrow_mut().unflushed = logs;
             return self.fail("flush", &error);

@@ -108,15 +108,25 @@ impl DirectFile {
         self.length.get()
     }
 
-    /// Reads whole blocks and cuts.
     pub async fn read(&self, position: u64, len: usize) -> io::Result<Slice> {
+        self.read_by_turns(position, len, usize::MAX, async || {}).await
+    }
+
+    /// Reads whole blocks and cuts.
+    pub async fn read_by_turns<T>(
+        &self,
+        position: u64,
+        len: usize,
+        piece: usize,
+        turn: impl AsyncFnMut() -> T,
+    ) -> io::Result<Slice> {
         let end = position.saturating_add(len as u64).min(self.length.get());
         if position >= end {
             return Ok(Slice::empty());
         }
         let first = position - position % BLOCK;
         let span = usize::try_from((end - first).next_multiple_of(BLOCK)).map_err(io::Error::other)?;
-        let read = self.read_blocks(first, span).await?;
+        let read = self.read_blocks(first, span, piece, turn).await?;
         let wanted = (position - first) as usize..(end - first) as usize;
         if read.len() >= wanted.end {
             return Ok(read.part(wanted));
@@ -133,7 +143,7 @@ impl DirectFile {
             bytes.truncate(bytes.len() / BLOCK_BYTES * BLOCK_BYTES);
             let had = bytes.len();
             let left = (wanted.end - had).next_multiple_of(BLOCK_BYTES);
-            let more = self.read_blocks(first + had as u64, left).await?;
+            let more = self.read_blocks(first + had as u64, left, left, async || {}).await?;
             bytes.extend_from_slice(&more);
             if more.len() < left && bytes.len() < wanted.end {
                 break;
@@ -143,10 +153,27 @@ impl DirectFile {
         Ok(Slice::from(bytes).part(wanted.start.min(end)..end))
     }
 
-    async fn read_blocks(&self, position: u64, len: usize) -> io::Result<Slice> {
-        let (memory, count) = ring::read(&self.file, Memory::new(len), position).await?;
-        // SAFETY: the kernel says that it wrote so many bytes.
-        Ok(unsafe { Slice::read(memory, count) })
+    async fn read_blocks<T>(
+        &self,
+        position: u64,
+        len: usize,
+        piece: usize,
+        mut turn: impl AsyncFnMut() -> T,
+    ) -> io::Result<Slice> {
+        let mut memory = Memory::new(len);
+        let mut filled = 0;
+        while filled < len {
+            let _turn = turn().await;
+            let wanted = piece.min(len - filled);
+            let count;
+            (memory, count) = ring::read(&self.file, memory, filled..filled + wanted, position + filled as u64).await?;
+            filled += count;
+            if count < wanted {
+                break;
+            }
+        }
+        // SAFETY: the kernel says that it wrote so many bytes, one piece behind the other.
+        Ok(unsafe { Slice::read(memory, filled) })
     }
 
     pub async fn write(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {

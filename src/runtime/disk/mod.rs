@@ -231,6 +231,21 @@ impl File {
         }
     }
 
+    /// As [`File::read`], `piece` bytes at a time; before each `turn` is waited for, and what it
+    /// gives is kept until the piece has been read.
+    pub async fn read_by_turns<T>(
+        &self,
+        position: u64,
+        len: usize,
+        piece: usize,
+        turn: impl AsyncFnMut() -> T,
+    ) -> io::Result<Slice> {
+        match &self.0 {
+            FileKind::Direct(file) => file.read_by_turns(position, len, piece, turn).await,
+            FileKind::Custom(file) => read_by_turns(&**file, position, len, piece, turn).await,
+        }
+    }
+
     /// Writes the whole buffer at `position`, or fails. It has reached the drive
     /// then, not necessarily what survives a power cut: see [`File::flush`].
     /// Writes to one file may be under way together, in no order.
@@ -303,4 +318,23 @@ impl File {
             FileKind::Custom(_) => Ok(()),
         }
     }
+}
+
+async fn read_by_turns<T>(
+    file: &dyn FileBackend,
+    position: u64,
+    len: usize,
+    piece: usize,
+    mut turn: impl AsyncFnMut() -> T,
+) -> io::Result<Slice> {
+    let mut bytes = Vec::new();
+    while bytes.len() < len {
+        let _turn = turn().await;
+        let more = file.read(position + bytes.len() as u64, piece.min(len - bytes.len())).await?;
+        if more.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(&more);
+    }
+    Ok(Slice::from(bytes))
 }
