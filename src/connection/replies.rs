@@ -19,6 +19,7 @@ use crate::base::{Moment, Rope};
 use crate::metrics::Stage;
 use crate::runtime::clock;
 use crate::runtime::net::Socket;
+use crate::runtime::task;
 use crate::shard::Core;
 use crate::wire::{ApiKey, Scratch};
 
@@ -181,6 +182,7 @@ impl Replies {
         while !rope.is_empty() {
             self.sending_since.set(Some(clock::moment()));
             socket.send_some(rope).await?;
+            task::yield_if_needed().await;
         }
         self.sending_since.set(None);
         Ok(())

@@ -20,7 +20,7 @@ use bytes::BytesMut;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::ring::{Closes, Descriptor};
-use super::{clock, ring};
+use super::{clock, ring, task};
 use crate::base::{Rope, limits};
 
 /// Accepts connections on one address, for one core.
@@ -268,6 +268,7 @@ impl Socket {
     pub async fn send(&self, rope: &mut Rope) -> io::Result<()> {
         while !rope.is_empty() {
             self.send_some(rope).await?;
+            task::yield_if_needed().await;
         }
         Ok(())
     }
@@ -286,18 +287,28 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends what the kernel takes at once of the first pieces.
+    /// Sends what the kernel takes at once of the first pieces, of
+    /// [`limits::SEND_BYTES_MAX`] at most.
     fn send_now(&self, rope: &Rope) -> io::Result<usize> {
         /// Most answers are a header and a handful of batches.
         const FEW: usize = 16;
         /// What one call takes (IOV_MAX).
         const MANY: usize = 1024;
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let slices = rope.pieces().map(|piece| IoSlice::new(piece.as_slice()));
-        if slices.len() <= FEW {
+        let mut left = limits::SEND_BYTES_MAX;
+        let slices = rope.pieces().map_while(|piece| {
+            let bytes = piece.as_slice();
+            let bytes = &bytes[..bytes.len().min(left)];
+            left -= bytes.len();
+            (!bytes.is_empty()).then(|| IoSlice::new(bytes))
+        });
+        if rope.pieces().len() <= FEW {
             let mut few = [IoSlice::new(&[]); FEW];
-            let count = slices.len();
-            few.iter_mut().zip(slices).for_each(|(place, slice)| *place = slice);
+            let mut count = 0;
+            for slice in slices {
+                few[count] = slice;
+                count += 1;
+            }
             self.socket().send_vectored_with_flags(&few[..count], flags)
         } else {
             let many: Vec<IoSlice<'_>> = slices.take(MANY).collect();
