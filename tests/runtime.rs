@@ -8,10 +8,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use corelog::base::{CoreIndex, Rope};
+use corelog::runtime::disk::{Buffer, Disk, Open};
 use corelog::runtime::net::{Listener, Socket};
 use corelog::runtime::task::{self, OnPanic, Queue, StopFlag};
 use corelog::runtime::{self, CorePlan, clock, signal};
@@ -296,6 +299,58 @@ fn an_idle_core_costs_next_to_nothing() {
             Ok::<(), String>(())
         })
         .unwrap();
+    });
+}
+
+/// CPU time of two cores that talk for a while, to each other, to sockets, files and the
+/// helper thread, and wait for timers in between.
+fn time_of_talk(spin: Duration) -> Duration {
+    let spent = Arc::new(AtomicU64::new(0));
+    let sum = Arc::clone(&spent);
+    let talk = |core, sum: Arc<AtomicU64>| async move {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let listener = Rc::new(Listener::bind(localhost(), false).unwrap());
+        serve_once(&listener, &Rc::new(Cell::new(0)));
+        let client = Socket::connect(listener.local()).await.unwrap();
+        let file = Disk::direct().open(&dir.path().join("f"), Open::CREATE_NEW).await.unwrap();
+        let mut back = BytesMut::with_capacity(1 << 10);
+        for round in 0..50 {
+            clock::sleep(Duration::from_millis(2)).await;
+            client.send(&mut Rope::from(bytes::Bytes::from_static(b"x"))).await.unwrap();
+            client.receive(&mut back, usize::MAX).await.unwrap();
+            let mut buffer = Buffer::with_capacity(4096);
+            buffer.push(&[round; 4096]);
+            file.write_durable(Rc::new(buffer), 4096 * u64::from(round)).await.unwrap();
+            assert_eq!(file.read(4096 * u64::from(round), 4096).await.unwrap().as_slice(), [round; 4096]);
+            assert_eq!(task::on_helper(move || Ok(round)).await.unwrap(), round);
+        }
+        assert_eq!(back.len(), 50);
+        if core == CoreIndex(0) {
+            runtime::request_stop();
+        }
+        runtime::stop_flag().raised().await;
+        file.close().await.unwrap();
+        listener.close();
+        drop(client);
+        task::all_ended("accept").await;
+        task::all_ended("echo").await;
+        sum.fetch_add(cpu_time_of("/proc/thread-self").as_nanos() as u64, Ordering::Relaxed);
+        Ok::<(), String>(())
+    };
+    runtime::run_cores(CorePlan { spin, ..plan(2) }, move |core| talk(core, Arc::clone(&sum))).unwrap();
+    Duration::from_nanos(spent.load(Ordering::Relaxed))
+}
+
+#[test]
+fn a_core_that_spins_hears_all_that_wakes_one_that_sleeps() {
+    alone("a_core_that_spins_hears_all_that_wakes_one_that_sleeps", "", || {
+        // Longer than anything here takes: it never sleeps.
+        let (sleeping, spinning) = (time_of_talk(Duration::ZERO), time_of_talk(Duration::from_secs(10)));
+        assert!(spinning > sleeping * 3 / 2, "it did not spin: {spinning:?}, and {sleeping:?} with sleep");
+        // So short that it falls asleep at any moment.
+        for spin in [1, 5, 20, 50, 100, 200] {
+            time_of_talk(Duration::from_micros(spin));
+        }
     });
 }
 

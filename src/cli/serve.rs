@@ -113,6 +113,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
     plan.data_dirs = vec![data_dir.clone()];
     // -1, "none", becomes `None`.
     plan.stall = u64::try_from(process.setup.config.core_stall_threshold_ms).ok().map(Duration::from_millis);
+    plan.spin = Duration::from_micros(u64::try_from(process.setup.config.core_spin_us).unwrap_or(0));
     // Before any thread is there on which a signal could end the process. It waits until the cores run.
     signal::block().map_err(|error| RuntimeError::Process(error.to_string()))?;
     // Without it everything but `corelog debug` works: some file systems have no sockets.

@@ -258,6 +258,8 @@ options! {
             "Size of each core's journal, a file in the data directory in which small batches of all of a core's partitions are made durable by one write before they are filed in their segments; 0: none. It is filled with zeroes in the background after a start, and takes at most a 32nd of the space that is free.";
         read_memory_bytes_per_core: i64 = "read.memory.bytes.per.core" { default: Some("134217728"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(1_048_576) }
             "Memory for what a core has read from the drive and not sent. When it is used up, further reads wait. At least `fetch.max.bytes`, so that the largest answer can be built.";
+        core_spin_us: i32 = "core.spin.us" { default: Some("0"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::Between(0, 1_000_000) }
+            "How long a core that has nothing to do goes on looking for work before it sleeps until the kernel wakes it. Some 100 save a wake-up of the CPU wherever requests and the drive's answers come that soon after one another, for as much more time on the CPU: for latency where the core has its CPU to itself.";
         slow_request_log_threshold_ms: i32 = "slow.request.log.threshold.ms" { default: Some("1000"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(-1) }
             "A request that takes longer is logged with its stages, one a second and core at most; -1: none is. The time that a fetch waits for data, and a group member for the others, does not count. `corelog debug slow` shows the slowest in any case.";
         core_stall_threshold_ms: i32 = "core.stall.threshold.ms" { default: Some("10"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(-1) }

@@ -138,6 +138,7 @@ impl OptionSpec {
         let words: Vec<&str> = self.name.split('.').collect();
         let last = *words.last()?;
         match last {
+            "us" => Some("microseconds"),
             "ms" => Some("milliseconds"),
             "seconds" => Some("seconds"),
             "minutes" => Some("minutes"),

@@ -41,12 +41,20 @@ pub struct CorePlan {
     /// A task that holds a core for longer is counted and logged ([`super::task::stalls`]);
     /// `None`: none is.
     pub stall: Option<Duration>,
+    /// How long a core that has nothing to do looks out for work before it sleeps.
+    pub spin: Duration,
 }
 
 impl CorePlan {
     /// The plan for these CPUs, with everything else at its default.
     pub fn new(cpus: Vec<usize>) -> CorePlan {
-        CorePlan { cpus, data_dirs: Vec::new(), grace: Duration::from_secs(5), stall: Some(STALL) }
+        CorePlan {
+            cpus,
+            data_dirs: Vec::new(),
+            grace: Duration::from_secs(5),
+            stall: Some(STALL),
+            spin: Duration::ZERO,
+        }
     }
 }
 
@@ -305,7 +313,7 @@ where
         Err(reason) => return process.fail(RuntimeError::Start { core, cpu, reason }),
     };
     executor.run(async {
-        let reactor = match Reactor::install(plan.cpus.len()) {
+        let reactor = match Reactor::install(plan.cpus.len(), plan.spin) {
             Ok(reactor) => reactor,
             Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: why_not_started(error) }),
         };
@@ -386,7 +394,7 @@ pub fn run_one<T>(future: impl Future<Output = T>) -> T {
     // A panic is carried out of the executor before it goes on: unwinding through
     // glommio would leave its threads behind.
     let outcome = executor.run(async {
-        let reactor = Reactor::install(1).expect("a ring can be had");
+        let reactor = Reactor::install(1, Duration::ZERO).expect("a ring can be had");
         process.core_started(core, Arc::clone(reactor.bell()));
         let installed = Core::install(core, Arc::clone(&process), helper, Some(STALL));
         reactor::spawn(Queue::Log, Rc::clone(&installed.0).watch());

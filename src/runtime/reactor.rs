@@ -51,6 +51,8 @@ pub(super) struct Reactor {
     ready: [RefCell<VecDeque<Ready>>; 3],
     timers: RefCell<Timers>,
     bell: Arc<Bell>,
+    /// How long to look out for work before a sleep.
+    spin: Duration,
     /// When the task that runs now began to.
     slice_began: Cell<Instant>,
     /// What upkeep may use while others have something to do.
@@ -262,16 +264,18 @@ impl Wake for Main {
 pub(super) struct Installed(Option<Rc<Reactor>>);
 
 impl Reactor {
-    /// Makes the reactor of this thread, one of `cores`.
+    /// Makes the reactor of this thread, one of `cores`, which looks out for work for `spin`
+    /// before it sleeps.
     ///
     /// # Errors
     /// The kernel has no ring or no descriptor left for it.
-    pub fn install(cores: usize) -> io::Result<Installed> {
+    pub fn install(cores: usize, spin: Duration) -> io::Result<Installed> {
         let reactor = Rc::new(Reactor {
             ring: Ring::new()?,
             ready: Default::default(),
             timers: RefCell::default(),
             bell: Arc::new(Bell::new(cores)?),
+            spin,
             slice_began: Cell::new(Instant::now()),
             upkeep_credit: Cell::default(),
             peers: (0..cores).map(|_| Rc::default()).collect(),
@@ -316,7 +320,9 @@ impl Reactor {
             let next = self.fire_timers();
             if !waking.woken.load(Ordering::Relaxed) && self.ready.iter().all(|queue| queue.borrow().is_empty()) {
                 let patience = next.map_or(SLEEP_MAX, |next| next.saturating_duration_since(Instant::now()));
-                self.sleep(patience.min(SLEEP_MAX));
+                if !self.spin(patience) {
+                    self.sleep(patience.min(SLEEP_MAX));
+                }
             } else {
                 self.ring.turn(None);
             }
@@ -324,6 +330,31 @@ impl Reactor {
                 self.take_delivered();
                 self.take_mail();
             }
+        }
+    }
+
+    /// Looks out for what there is to do, without asking the kernel, for as long as the core
+    /// may before it sleeps; whether there is anything.
+    fn spin(&self, patience: Duration) -> bool {
+        if self.spin.is_zero() {
+            return false;
+        }
+        // What was noted has to be under way for anything to come back.
+        self.ring.turn(None);
+        let until = Instant::now() + self.spin.min(patience);
+        loop {
+            if self.ring.has_news() {
+                self.ring.turn(None);
+                return true;
+            }
+            let woken = self.ready.iter().any(|queue| !queue.borrow().is_empty());
+            if woken || self.bell.rung.load(Ordering::Relaxed) {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            std::hint::spin_loop();
         }
     }
 

@@ -200,6 +200,13 @@ impl Ring {
         moved
     }
 
+    /// Whether the kernel has completed anything, as far as memory shows.
+    pub fn has_news(&self) -> bool {
+        let mut uring = self.uring.borrow_mut();
+        let (_, submission, completion) = uring.split();
+        !completion.is_empty() || submission.taskrun()
+    }
+
     fn turn_once(&self, patience: Option<Duration>) {
         self.enter(patience);
         let mut woken = self.woken.take();
