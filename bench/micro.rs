@@ -7,13 +7,15 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use corelog::base::crc::crc32c;
 use corelog::base::{LeaderEpoch, Offset, Rope, UnixMs};
-use corelog::metrics::Timing;
+use corelog::metrics::{Finished, Requests, Stage, Timeline, Timing};
 use corelog::record::{self, BatchBuilder, BatchView, Codec, NewRecord, RecordFault, Rules, Scratch};
+use corelog::runtime::{clock, probe};
 use corelog::wire::fetch::{FetchRequest, FetchResponse, FetchedPartition, FetchedTopic};
 use corelog::wire::produce::ProduceRequest;
 use corelog::wire::{self, Topic};
@@ -152,6 +154,7 @@ fn all(scale: Scale) -> Outcome<Vec<Micro>> {
     building(&mut all, scale);
     requests(&mut all, scale)?;
     answers(&mut all, scale);
+    inside_view(&mut all);
     let timing = Timing::default();
     let rounds = Cell::new(0);
     all.push(Micro::new("metrics: record a duration", (1, "value"), 0, 1, move || {
@@ -161,6 +164,37 @@ fn all(scale: Scale) -> Outcome<Vec<Micro>> {
         Ok(timing.count() - before)
     }));
     Ok(all)
+}
+
+/// What the broker's look at itself adds to the work: for each request its stages (the clock, five times), their
+/// distributions and the list of the slow; for each turn of a task the watch for stalls.
+fn inside_view(all: &mut Vec<Micro>) {
+    let requests = Requests::default();
+    let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+    all.push(Micro::new("inside view: a request", (1, "request"), 0, 4, move || {
+        let mut timeline = Timeline::begin(clock::moment());
+        for stage in [Stage::Parsed, Stage::Ordered, Stage::Durable, Stage::Sent] {
+            timeline.mark(stage, clock::moment());
+        }
+        let passed = timeline.stages().count();
+        let finished = Finished {
+            api_key: ApiKey::Produce as i16,
+            api_version: PRODUCE_VERSION,
+            correlation_id: 7,
+            client_id: "benchmark",
+            peer,
+            partitions: 1,
+            request_bytes: 200,
+            answer_bytes: 60,
+            timeline,
+        };
+        requests.finish(black_box(&finished), clock::unix_ms);
+        Ok(passed as u64)
+    }));
+    const TURNS: u32 = 100;
+    all.push(Micro::new("inside view: a task's turn", (TURNS as usize, "turn"), 0, TURNS as usize, || {
+        Ok(probe::watched_turns(black_box(TURNS)))
+    }));
 }
 
 /// A batch as clients send it, of compressible values.
