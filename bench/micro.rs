@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use corelog::base::crc::crc32c;
-use corelog::base::{LeaderEpoch, Offset, Rope, UnixMs};
+use corelog::base::{LeaderEpoch, Moment, Offset, Rope, UnixMs};
 use corelog::metrics::{Finished, Requests, Stage, Timeline, Timing};
 use corelog::record::{self, BatchBuilder, BatchView, Codec, NewRecord, RecordFault, Rules, Scratch};
-use corelog::runtime::{clock, probe};
 use corelog::wire::fetch::{FetchRequest, FetchResponse, FetchedPartition, FetchedTopic};
 use corelog::wire::produce::ProduceRequest;
 use corelog::wire::{self, Topic};
@@ -166,15 +165,19 @@ fn all(scale: Scale) -> Outcome<Vec<Micro>> {
     Ok(all)
 }
 
-/// What the broker's look at itself adds to the work: for each request its stages (the clock, five times), their
-/// distributions and the list of the slow; for each turn of a task the watch for stalls.
+/// What the broker's look at itself adds to a request: its stages, of which two take a look at the clock of their
+/// own, their distributions, and the list of the slow.
 fn inside_view(all: &mut Vec<Micro>) {
-    let requests = Requests::default();
+    let (requests, began) = (Requests::default(), Instant::now());
     let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
-    all.push(Micro::new("inside view: a request", (1, "request"), 0, 4, move || {
-        let mut timeline = Timeline::begin(clock::moment());
-        for stage in [Stage::Parsed, Stage::Ordered, Stage::Durable, Stage::Sent] {
-            timeline.mark(stage, clock::moment());
+    let clock = move || Moment(began.elapsed().as_nanos() as u64);
+    all.push(Micro::new("inside view of a request", (1, "request"), 0, 4, move || {
+        let ordered = clock();
+        let mut timeline = Timeline::begin(ordered);
+        for (stage, when) in
+            [(Stage::Parsed, ordered), (Stage::Ordered, ordered), (Stage::Durable, ordered), (Stage::Sent, clock())]
+        {
+            timeline.mark(stage, when);
         }
         let passed = timeline.stages().count();
         let finished = Finished {
@@ -188,12 +191,8 @@ fn inside_view(all: &mut Vec<Micro>) {
             answer_bytes: 60,
             timeline,
         };
-        requests.finish(black_box(&finished), clock::unix_ms);
+        requests.finish(black_box(&finished), || NOW);
         Ok(passed as u64)
-    }));
-    const TURNS: u32 = 100;
-    all.push(Micro::new("inside view: a task's turn", (TURNS as usize, "turn"), 0, TURNS as usize, || {
-        Ok(probe::watched_turns(black_box(TURNS)))
     }));
 }
 

@@ -263,7 +263,7 @@ options! {
         slow_request_log_threshold_ms: i32 = "slow.request.log.threshold.ms" { default: Some("1000"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(-1) }
             "A request that takes longer is logged with its stages, one a second and core at most; -1: none is. The time that a fetch waits for data, and a group member for the others, does not count. `corelog debug slow` shows the slowest in any case.";
         core_stall_threshold_ms: i32 = "core.stall.threshold.ms" { default: Some("10"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(-1) }
-            "A task that holds up its core for longer is counted and logged with its name; -1: none is. Measured to a tick of the kernel (1 to 10 ms).";
+            "A task that holds up its core for longer is counted and logged with its name; -1: none is.";
     }
     also {
         /// What was said and where, by name: the rest holds its default.

@@ -180,7 +180,7 @@ impl Replies {
 
     async fn send(&self, socket: &Socket, rope: &mut Rope) -> std::io::Result<()> {
         while !rope.is_empty() {
-            self.sending_since.set(Some(clock::moment()));
+            self.sending_since.set(Some(clock::turn_began()));
             socket.send_some(rope).await?;
             task::yield_if_needed().await;
         }

@@ -154,7 +154,7 @@ impl Reader<'_> {
                 Ok(0) if self.buffer.bytes().is_empty() => return Ok(false),
                 Ok(0) => return Err("the peer closed inside a frame"),
                 Ok(_) => {
-                    let now = clock::moment();
+                    let now = clock::turn_began();
                     self.session.active.set(now);
                     self.just_now = Some(now);
                 }

@@ -151,7 +151,7 @@ impl Progress {
     pub fn file(&mut self, to: Filed) {
         assert!(self.filed.0.offset <= to.0.offset, "filed went back from {:?} to {to:?}", self.filed);
         self.filed = to;
-        self.write(to.0, clock::moment());
+        self.write(to.0, clock::turn_began());
         self.assert_order();
     }
 
@@ -159,14 +159,14 @@ impl Progress {
     pub fn flush(&mut self, to: Flushed) {
         assert!(self.flushed.0.offset <= to.0.offset, "flushed went back from {:?} to {to:?}", self.flushed);
         self.flushed = to;
-        self.make_durable(to.0, clock::moment());
+        self.make_durable(to.0, clock::turn_began());
         self.assert_order();
     }
 
     /// Takes a write or a flush of the journal into account.
     pub fn journal(&mut self, Journaled { to, durable }: Journaled) {
         // One look at the clock: who asks sees that both came with one operation.
-        let now = clock::moment();
+        let now = clock::turn_began();
         self.write(to, now);
         if durable {
             self.make_durable(to, now);

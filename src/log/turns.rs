@@ -60,7 +60,7 @@ impl Turns {
     /// small, and a producer waits for it.
     pub fn begin_write(self: &Rc<Self>, urgent: bool) -> Option<Urgent> {
         let last = if urgent { &self.last_urgent } else { &self.last_write };
-        last.set(Some(clock::moment()));
+        last.set(Some(clock::turn_began()));
         urgent.then(|| {
             self.urgent.set(self.urgent.get() + 1);
             Urgent(Rc::clone(self))

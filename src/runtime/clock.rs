@@ -20,19 +20,11 @@ pub fn moment() -> Moment {
     Moment(read(libc::CLOCK_MONOTONIC))
 }
 
-/// The monotonic clock as it was at the kernel's last tick (see [`coarse_tick`]): for
-/// what is asked at every turn of every task. A fifth of the cost of [`moment`], which it
-/// never runs ahead of.
-pub(super) fn coarse() -> Moment {
-    Moment(read(libc::CLOCK_MONOTONIC_COARSE))
-}
-
-/// By how much [`coarse`] may be behind: 1 to 10 ms, as the kernel was built.
-pub(super) fn coarse_tick() -> Duration {
-    let mut tick = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to that local.
-    let failed = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut tick) } != 0;
-    if failed { Duration::from_millis(10) } else { Duration::new(tick.tv_sec as u64, tick.tv_nsec as u32) }
+/// The monotonic clock as it was when the present task got its turn: for what need not be known
+/// better than to a slice ([`crate::base::limits::SLICE_US_MAX`], usually microseconds). Costs next to nothing;
+/// outside of a core it is [`moment`].
+pub fn turn_began() -> Moment {
+    reactor::turn_began().unwrap_or_else(moment)
 }
 
 fn read(clock: libc::clockid_t) -> u64 {

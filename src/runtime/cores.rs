@@ -91,7 +91,7 @@ pub(super) struct Core {
     stop: StopFlag,
     terminations: Cell<u32>,
     termination: Signal,
-    watch: Watch,
+    watch: Rc<Watch>,
     /// Tasks that have not ended, by name.
     pub alive: RefCell<HashMap<&'static str, usize>>,
     /// Counts the names that went to zero.
@@ -125,7 +125,7 @@ impl Drop for Installed {
 }
 
 impl Core {
-    fn install(index: CoreIndex, process: Arc<Process>, helper: Helper, stall: Option<Duration>) -> Installed {
+    fn install(index: CoreIndex, process: Arc<Process>, helper: Helper, watch: Rc<Watch>) -> Installed {
         let core = Rc::new(Core {
             index,
             helper,
@@ -133,7 +133,7 @@ impl Core {
             stop: StopFlag::new(),
             terminations: Cell::new(0),
             termination: Signal::new(),
-            watch: Watch::new(index, stall),
+            watch,
             alive: RefCell::new(HashMap::new()),
             alive_changed: Rc::new(Events::default()),
         });
@@ -158,7 +158,7 @@ impl Core {
         self.watch.tag(&self.process.pulses()[usize::from(self.index.0)], name, queue)
     }
 
-    /// Lets a task have its turn, and notes one that is too long.
+    /// Lets a task have its turn; the reactor notes one that is too long.
     pub fn turn<T>(&self, tag: Tag, run: impl FnOnce() -> T) -> T {
         self.watch.turn(&self.process.pulses()[usize::from(self.index.0)], tag, run)
     }
@@ -313,12 +313,13 @@ where
         Err(reason) => return process.fail(RuntimeError::Start { core, cpu, reason }),
     };
     executor.run(async {
-        let reactor = match Reactor::install(plan.cpus.len(), plan.spin) {
+        let watch = Rc::new(Watch::new(core, plan.stall));
+        let reactor = match Reactor::install(plan.cpus.len(), plan.spin, Rc::clone(&watch)) {
             Ok(reactor) => reactor,
             Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: why_not_started(error) }),
         };
         process.core_started(core, Arc::clone(reactor.bell()));
-        let installed = Core::install(core, Arc::clone(process), helper, plan.stall);
+        let installed = Core::install(core, Arc::clone(process), helper, watch);
         reactor::spawn(Queue::Log, Rc::clone(&installed.0).watch());
         let body = async {
             for dir in &plan.data_dirs {
@@ -394,9 +395,10 @@ pub fn run_one<T>(future: impl Future<Output = T>) -> T {
     // A panic is carried out of the executor before it goes on: unwinding through
     // glommio would leave its threads behind.
     let outcome = executor.run(async {
-        let reactor = Reactor::install(1, Duration::ZERO).expect("a ring can be had");
+        let watch = Rc::new(Watch::new(core, Some(STALL)));
+        let reactor = Reactor::install(1, Duration::ZERO, Rc::clone(&watch)).expect("a ring can be had");
         process.core_started(core, Arc::clone(reactor.bell()));
-        let installed = Core::install(core, Arc::clone(&process), helper, Some(STALL));
+        let installed = Core::install(core, Arc::clone(&process), helper, watch);
         reactor::spawn(Queue::Log, Rc::clone(&installed.0).watch());
         let failed = async {
             installed.0.stop.raised().await;

@@ -1,6 +1,6 @@
 //! What a second of measuring says of a host: what reading the clock costs, how long a
 //! sleeping thread takes to wake up, what a small overwrite and a flush cost in a
-//! directory. For `corelog tune` and benchmarks; a running broker never measures.
+//! directory. For `corelog tune`; a running broker never measures.
 //!
 //! Blocks its thread. Leaves nothing behind in the directory.
 
@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::cores::allowed_cpus;
 use super::disk::{Buffer, WARM_UP_PREFIX};
-use super::watch::{Pulse, Watch};
-use crate::base::CoreIndex;
 use crate::base::limits::BLOCK_BYTES;
 
 /// No measurement takes longer than this by much: one more round.
@@ -36,14 +34,6 @@ pub fn clock_read_ns() -> f64 {
     }
     batches.sort_by(f64::total_cmp);
     batches[batches.len() / 2]
-}
-
-/// Lets a task that does nothing have so many turns under the watch for stalls, as every turn of every task is; gives
-/// how many were counted.
-pub fn watched_turns(turns: u32) -> u64 {
-    let (watch, pulse) = (Watch::new(CoreIndex(0), Some(PATIENCE)), Pulse::new());
-    let tag = watch.tag(&pulse, "nothing", None);
-    (0..turns).map(|_| watch.turn(&pulse, tag, || std::hint::black_box(1u64))).sum()
 }
 
 /// How long a thread that sleeps on an idle CPU takes from the moment that another CPU wakes it: what a request pays

@@ -23,10 +23,12 @@ use std::time::{Duration, Instant};
 
 use async_task::Runnable;
 
+use super::clock;
 use super::ring::{self, Closes, Descriptor, Ring};
 use super::task::Queue;
+use super::watch::Watch;
 use crate::base::wait::Signal;
-use crate::base::{CoreIndex, limits};
+use crate::base::{CoreIndex, Moment, limits};
 
 /// How long a task may run until [`slice_is_over`], and a round until the ring is looked at.
 const SLICE: Duration = Duration::from_micros(limits::SLICE_US_MAX);
@@ -53,6 +55,10 @@ pub(super) struct Reactor {
     bell: Arc<Bell>,
     /// How long to look out for work before a sleep.
     spin: Duration,
+    /// Names tasks whose turns are too long.
+    watch: Rc<Watch>,
+    /// The same time on both scales.
+    epoch: (Instant, Moment),
     /// When the task that runs now began to.
     slice_began: Cell<Instant>,
     /// What upkeep may use while others have something to do.
@@ -119,6 +125,14 @@ fn schedule(bell: &Arc<Bell>, ready: Ready) {
 /// Whether the task that runs now should give way to others.
 pub(super) fn slice_is_over() -> bool {
     with(|reactor| reactor.slice_began.get().elapsed() >= SLICE)
+}
+
+/// When the task that runs now got its turn. `None`: no core runs on this thread.
+pub(super) fn turn_began() -> Option<Moment> {
+    try_with(|reactor| {
+        let (instant, moment) = reactor.epoch;
+        Moment(moment.0 + reactor.slice_began.get().duration_since(instant).as_nanos() as u64)
+    })
 }
 
 /// Waits until `deadline`.
@@ -269,13 +283,15 @@ impl Reactor {
     ///
     /// # Errors
     /// The kernel has no ring or no descriptor left for it.
-    pub fn install(cores: usize, spin: Duration) -> io::Result<Installed> {
+    pub fn install(cores: usize, spin: Duration, watch: Rc<Watch>) -> io::Result<Installed> {
         let reactor = Rc::new(Reactor {
             ring: Ring::new()?,
             ready: Default::default(),
             timers: RefCell::default(),
             bell: Arc::new(Bell::new(cores)?),
             spin,
+            watch,
+            epoch: (Instant::now(), clock::moment()),
             slice_began: Cell::new(Instant::now()),
             upkeep_credit: Cell::default(),
             peers: (0..cores).map(|_| Rc::default()).collect(),
@@ -316,10 +332,10 @@ impl Reactor {
             {
                 return output;
             }
-            self.run_ready();
-            let next = self.fire_timers();
+            let now = self.run_ready();
+            let next = self.fire_timers(now);
             if !waking.woken.load(Ordering::Relaxed) && self.ready.iter().all(|queue| queue.borrow().is_empty()) {
-                let patience = next.map_or(SLEEP_MAX, |next| next.saturating_duration_since(Instant::now()));
+                let patience = next.map_or(SLEEP_MAX, |next| next.saturating_duration_since(now));
                 if !self.spin(patience) {
                     self.sleep(patience.min(SLEEP_MAX));
                 }
@@ -384,8 +400,8 @@ impl Reactor {
 
     /// A round: whatever is ready in the network's and the log's queues, also what they
     /// make ready meanwhile, until they are empty or a slice is over; then upkeep, if it
-    /// is its turn.
-    fn run_ready(&self) {
+    /// is its turn. Gives the time then.
+    fn run_ready(&self) -> Instant {
         let began = Instant::now();
         let mut now = began;
         'round: loop {
@@ -412,29 +428,31 @@ impl Reactor {
         let others_wait =
             [Queue::Network, Queue::Log].iter().any(|&queue| !self.ready[queue as usize].borrow().is_empty());
         if (others_wait || others >= SLICE) && credit < SLICE {
-            return;
+            return now;
         }
         let ready = self.ready[Queue::Upkeep as usize].borrow_mut().pop_front();
-        if let Some(ready) = ready {
-            let after = self.run_one(ready, now);
-            self.upkeep_credit.set(credit.saturating_sub(after.duration_since(now)));
-        }
+        let Some(ready) = ready else { return now };
+        let after = self.run_one(ready, now);
+        self.upkeep_credit.set(credit.saturating_sub(after.duration_since(now)));
+        after
     }
 
     fn run_one(&self, ready: Ready, now: Instant) -> Instant {
         self.slice_began.set(now);
+        self.watch.begins();
         ready.run();
-        Instant::now()
+        let after = Instant::now();
+        self.watch.ended(after.duration_since(now));
+        after
     }
 
     /// Wakes whose time has come; gives the next time.
-    fn fire_timers(&self) -> Option<Instant> {
-        let mut now = None;
+    fn fire_timers(&self, now: Instant) -> Option<Instant> {
         loop {
             let mut timers = self.timers.borrow_mut();
             let entry = timers.armed.first_entry()?;
             let (due, _) = *entry.key();
-            if due > *now.get_or_insert_with(Instant::now) {
+            if due > now {
                 return Some(due);
             }
             let waker = entry.remove();
