@@ -9,7 +9,10 @@ use harness::crash;
 
 #[test]
 fn acknowledged_records_and_committed_offsets_survive() {
-    let mut broker = Broker::with(Options::default().journal(2 << 20));
+    let mut broker = Broker::with(
+        // Recovery points as often as they come.
+        Options::default().journal(2 << 20).set("log.flush.offset.checkpoint.interval.ms=0"),
+    );
     if !broker.is_ours() {
         return;
     }
@@ -18,4 +21,5 @@ fn acknowledged_records_and_committed_offsets_survive() {
     println!("replay with CORELOG_TEST_SEED={seed} CORELOG_TEST_KILLS={kills} cargo test --test kill_nine");
     crash::survives(&mut broker, kills, seed, |broker, _| broker.kill());
     crash::the_journals_were_used(&broker);
+    crash::recovery_points_used(&broker);
 }

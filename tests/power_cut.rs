@@ -24,6 +24,7 @@ fn acknowledged_records_and_committed_offsets_survive() {
     // And a journal so small that it is filled again and again, and that the larger batches pass it by.
     let options = Options { data_in: Some(drive.mounted()), ..Options::default() }
         .set("log.segment.bytes=1048576")
+        .set("log.flush.offset.checkpoint.interval.ms=0")
         .journal(262_144);
     let mut broker = Broker::with(options);
     if !broker.is_ours() {
@@ -38,4 +39,5 @@ fn acknowledged_records_and_committed_offsets_survive() {
     });
     broker.stop();
     crash::the_journals_were_used(&broker);
+    crash::recovery_points_used(&broker);
 }

@@ -65,6 +65,9 @@ pub const JOURNAL_ENTRY_BYTES_MAX: usize = 64 << 10;
 /// the file's head.
 pub const JOURNAL_FILE_BYTES_MAX: u64 = (1 << 30) + BLOCK_BYTES as u64;
 
+/// Bytes of a journal's file that a start holds at a time: several groups.
+pub const JOURNAL_PIECE_BYTES: usize = 4 << 20;
+
 /// How long a flush may take to begin that `flush.messages` asks for and nobody waits
 /// for: no acks=all, no consumer at the end. Producers with acks=1 are told before it
 /// anyway; one flush then serves what they write in this time.
@@ -79,6 +82,21 @@ pub const SEGMENT_STEP_BYTES_MIN: u64 = 64 << 10;
 
 /// Bytes of one read of a scan (recovery, replay): full bandwidth, little memory.
 pub const SCAN_BYTES: usize = 1 << 20;
+
+/// Bytes that a core's logs write until somebody looks whether one of them wants a recovery
+/// point: a look costs some nanoseconds a partition.
+pub const POINT_LOOK_BYTES: u64 = 16 << 20;
+/// Bytes of one log behind its last recovery point that make the next one due: a start after a
+/// crash reads them in some 20 ms, and a point costs a flush and about 2 % of them in index files.
+pub const POINT_BYTES: u64 = 64 << 20;
+/// Bytes of all logs of a core behind their last recovery points: beyond it the logs with the most
+/// get one. A start after a crash reads them in some 200 ms.
+pub const POINTS_BYTES_MAX: u64 = 512 << 20;
+/// Bytes of a log that are worth a point when a core has more than [`POINTS_BYTES_MAX`]: below,
+/// making it costs more than a start saves.
+pub const POINT_WORTH_BYTES: u64 = 4 << 20;
+/// Bytes of a log that are worth a point each `log.flush.offset.checkpoint.interval.ms`.
+pub const POINT_BYTES_MIN: u64 = 1 << 20;
 
 /// Sealed segments of one log whose files stay open between reads.
 pub const SEALED_FILES_MAX: usize = 16;

@@ -4,14 +4,13 @@
 //! them only under the lock that a killed process's late write still holds.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::base::limits::{FILE_LOCK_MS_MAX, JOURNAL_FILE_BYTES_MAX};
-use crate::log::journal::Replay;
+use crate::log::journal::{self, JournalContents, JournalSource, Replay};
 
 /// From when on a wait for a lock is worth a line in the log.
 const WARN_AFTER: Duration = Duration::from_millis(500);
@@ -34,9 +33,10 @@ pub fn read(dir: &Path, clean: bool, cores: u16) -> Result<Replay, JournalsError
             .into_iter()
             .map(|(core, path)| {
                 scope.spawn(move || match clean {
-                    true => Ok((core, Bytes::new())),
+                    true => Ok((core, JournalContents::default())),
                     false => {
-                        read_locked(&path).map(|bytes| (core, bytes)).map_err(|error| JournalsError { path, error })
+                        let read = locked(&path).and_then(|file| journal::read(&file, core));
+                        read.map(|contents| (core, contents)).map_err(|error| JournalsError { path, error })
                     }
                 })
             })
@@ -65,9 +65,25 @@ fn find(dir: &Path) -> io::Result<Vec<(u16, PathBuf)>> {
     Ok(found)
 }
 
-fn read_locked(path: &Path) -> io::Result<Bytes> {
+/// A journal that nobody writes.
+struct Locked {
+    file: File,
+    len: u64,
+}
+
+impl JournalSource for Locked {
+    fn length(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, position)
+    }
+}
+
+fn locked(path: &Path) -> io::Result<Locked> {
     // Open to write: where locks are made of leases, only that keeps a writer off.
-    let mut file = File::options().read(true).write(true).open(path)?;
+    let file = File::options().read(true).write(true).open(path)?;
     let began = Instant::now();
     let deadline = began + Duration::from_millis(FILE_LOCK_MS_MAX);
     let mut warned = false;
@@ -95,9 +111,7 @@ fn read_locked(path: &Path) -> io::Result<Bytes> {
     if len > JOURNAL_FILE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{len} bytes")));
     }
-    let mut bytes = Vec::with_capacity(len as usize);
-    file.read_to_end(&mut bytes)?;
-    Ok(Bytes::from(bytes))
+    Ok(Locked { file, len })
 }
 
 #[cfg(test)]
@@ -129,7 +143,12 @@ mod tests {
         fs::write(&path, b"early").unwrap();
         let mut writer = File::options().append(true).open(&path).unwrap();
         writer.lock().unwrap();
-        let reader = std::thread::spawn(move || read_locked(&path).unwrap());
+        let reader = std::thread::spawn(move || {
+            let file = locked(&path).unwrap();
+            let mut bytes = vec![0; file.length() as usize];
+            file.read_at(0, &mut bytes).unwrap();
+            bytes
+        });
         writer.write_all(b" and late").unwrap();
         drop(writer);
         assert_eq!(reader.join().unwrap(), &b"early and late"[..]);

@@ -21,6 +21,7 @@ use crate::base::limits::PORT_RELEASE_MS_MAX;
 use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
 use crate::connection::{self, Connections};
 use crate::metadata::properties::{self, PropertiesError};
+use crate::partition::{POINTS_FILE, RecoveryPoints};
 use crate::runtime::disk::Disk;
 use crate::runtime::mailbox;
 use crate::runtime::task::{self, OnPanic, Queue};
@@ -92,6 +93,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
     }
     let clean = take_clean_marker(&data_dir)?;
     let replay = journals::read(&data_dir, clean, cpus.len() as u16)?;
+    let recovery_points = recovery_points(&data_dir, clean);
     let identity =
         Identity { cluster_id: meta.cluster_id, directory_id: meta.directory_id, data_dir: data_dir.clone(), clean };
     let (askers, inquiries): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mailbox::mailbox()).unzip();
@@ -101,6 +103,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
             identity: Arc::new(identity),
             cores: cpus.len() as u16,
             replay: Arc::new(replay),
+            recovery_points: Arc::new(recovery_points),
         },
         addresses,
         ends: mesh::build(cpus.len()).into_iter().map(|e| Mutex::new(Some(e))).collect(),
@@ -276,6 +279,23 @@ fn take_clean_marker(dir: &Path) -> Result<bool, ServeError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(failed(e)),
     }
+}
+
+/// What the process before knew of recovery points, for a start after an unclean end. A file that is not
+/// there or not right says nothing: then more has to be read.
+fn recovery_points(dir: &Path, clean: bool) -> RecoveryPoints {
+    if clean {
+        return RecoveryPoints::default();
+    }
+    let read = match std::fs::read(dir.join(POINTS_FILE)) {
+        Ok(bytes) => RecoveryPoints::decode(&bytes).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(RecoveryPoints::default()),
+        Err(error) => Err(error.to_string()),
+    };
+    read.unwrap_or_else(|reason| {
+        tracing::warn!("{POINTS_FILE}: {reason}; active segments are read from their beginning");
+        RecoveryPoints::default()
+    })
 }
 
 fn leave_clean_marker(dir: &Path) -> Result<(), ServeError> {

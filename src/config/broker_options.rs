@@ -158,8 +158,8 @@ options! {
             "Default of the topic option `flush.ms`.";
         log_flush_scheduler_interval_ms: i64 = "log.flush.scheduler.interval.ms" { default: NEVER }
             "Default of the topic option `flush.ms` where `log.flush.interval.ms` is not set.";
-        log_flush_offset_checkpoint_interval_ms: i32 = "log.flush.offset.checkpoint.interval.ms" { default: Some("60000"), allowed: Allowed::AtLeast(0), effect: Effect::None("after a crash the last segment of each log is looked through as a whole") }
-            "How often each core notes from where recovery has to look.";
+        log_flush_offset_checkpoint_interval_ms: i32 = "log.flush.offset.checkpoint.interval.ms" { default: Some("60000"), allowed: Allowed::AtLeast(0) }
+            "How often, at most ten times a second, each core makes recovery points of the logs that received a megabyte or more since their last one: a start after a crash reads what lies behind these points. Logs that receive more get theirs sooner.";
         log_flush_start_offset_checkpoint_interval_ms: i32 = "log.flush.start.offset.checkpoint.interval.ms" { default: Some("60000"), allowed: Allowed::AtLeast(0), effect: Effect::None("a log begins where its first segment begins; DeleteRecords is not there yet") }
             "How often each core notes the first offset of its logs.";
         log_initial_task_delay_ms: i64 = "log.initial.task.delay.ms" { default: Some("30000"), allowed: Allowed::AtLeast(0), effect: Effect::None("upkeep begins at once, behind everything else") }

@@ -497,10 +497,15 @@ impl Inner {
 
     /// Takes a completed write into account.
     fn wrote(self: &Rc<Self>, reached: Point) {
-        {
+        let bytes = {
             let mut state = self.state.borrow_mut();
+            let before = state.progress.filed().bytes;
             state.progress.file(Filed(reached));
             state.tell_waiters();
+            reached.bytes - before
+        };
+        if let Some(unpointed) = &self.unpointed {
+            unpointed.wrote(bytes);
         }
         self.note_flush_due(false);
         if let Some(observer) = self.observer() {
@@ -706,7 +711,7 @@ impl Inner {
     }
 
     /// A task has ended: tells those who wait for it.
-    fn task_ended(&self) {
+    pub(super) fn task_ended(&self) {
         let waiters = {
             let mut state = self.state.borrow_mut();
             if !state.tasks.writer && !state.tasks.flusher {
@@ -736,7 +741,8 @@ impl Inner {
         }
     }
 
-    async fn wait_sealed(&self) {
+    /// Completes when nothing is being sealed and no recovery point is being written.
+    pub(super) async fn wait_sealed(&self) {
         self.wait_tasks(|state| !state.tasks.sealer).await;
     }
 
@@ -753,7 +759,7 @@ impl Inner {
     }
 
     /// Seals the segments before the one that is written.
-    fn start_sealer(self: &Rc<Self>) {
+    pub(super) fn start_sealer(self: &Rc<Self>) {
         let start = {
             let mut state = self.state.borrow_mut();
             let wanted = state.first_unsealed().is_some();
@@ -816,19 +822,27 @@ impl Inner {
                 self.disk.write_file(&path, bytes).await.map_err(|error| Trouble::of("write", &path, &error))?;
             }
         }
+        let next = {
+            let state = self.state.borrow();
+            state.segments.iter().find(|other| other.base > segment.base).map(|other| other.base)
+        };
+        let mut has_snapshot = false;
         loop {
             // The snapshot of the offset where the next segment begins.
-            let next = {
+            let snapshot = {
                 let state = self.state.borrow();
-                let next = state.segments.iter().find(|other| other.base > segment.base).map(|other| other.base);
                 state.snapshots.front().filter(|(offset, _)| next.is_some_and(|next| *offset <= next)).cloned()
             };
-            let Some((offset, bytes)) = next else { break };
+            let Some((offset, bytes)) = snapshot else { break };
             let path = self.path(&names::file_name(offset, names::SNAPSHOT));
             self.disk.write_file(&path, bytes).await.map_err(|error| Trouble::of("write", &path, &error))?;
             self.state.borrow_mut().snapshots.pop_front();
+            has_snapshot |= next == Some(offset);
         }
         segment.set_sealed(true);
+        if let Some(next) = next.filter(|_| has_snapshot) {
+            self.sealed_up_to(next);
+        }
         self.touch(segment);
         Ok(())
     }

@@ -559,3 +559,73 @@ fn a_full_drive_refuses_instead_of_letting_others_wait_for_room() {
         second.close_cleanly().await.unwrap();
     });
 }
+
+#[test]
+fn a_recovery_point_follows_the_flush_and_its_snapshot_comes_last() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open_with(&disk, TopicConfig { flush_messages: i64::MAX, ..TopicConfig::default() }).await;
+        assert_eq!(log.make_point(Vec::new()).await.unwrap(), None, "nothing is there");
+        let end = append(&log, 100);
+        log.wait(end, Stage::Written).await.unwrap();
+        let before = disk.operations().len();
+        let flushing = disk.stall(When::verb(Verb::Flush));
+        let mut making = Box::pin(log.make_point(b"producers".to_vec()));
+        assert!(futures_lite::future::poll_once(&mut making).await.is_none());
+        flushing.reached().await;
+        // What comes now is behind the point.
+        append(&log, 100);
+        settle().await;
+        assert_eq!(disk.count(Verb::WriteFile, |_| true), 0, "nothing tells of what is not durable");
+        flushing.release();
+        assert_eq!(making.await.unwrap(), Some(end));
+        let operations = disk.operations();
+        let files = operations[before..].iter().filter(|operation| operation.verb == Verb::WriteFile);
+        let names: Vec<_> = files.map(|operation| operation.path.extension().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["index", "timeindex", "snapshot"]);
+        assert_eq!((log.recovery_point(), log.bytes_behind_point()), (end, batch(100).len() as u64));
+        log.take_offline("the test has ended");
+    });
+}
+
+#[test]
+fn a_recovery_point_that_cannot_be_written_leaves_the_log_as_it_is() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        for (skip, fault) in [(0, Fault::Broken), (1, Fault::NoSpace), (2, Fault::Broken)] {
+            let end = append(&log, 100);
+            log.wait(end, Stage::Durable).await.unwrap();
+            disk.fail(When::verb(Verb::WriteFile).after(skip), fault);
+            log.make_point(b"producers".to_vec()).await.unwrap_err();
+            assert_eq!((log.recovery_point(), log.bytes_since_point_tried()), (Offset(0), 0));
+        }
+        let end = append(&log, 100);
+        assert_eq!(log.make_point(b"producers".to_vec()).await.unwrap(), Some(end));
+        log.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
+fn a_point_and_a_seal_wait_for_each_other() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let end = append(&log, 100);
+        log.wait(end, Stage::Durable).await.unwrap();
+        let writing = disk.stall(When::verb(Verb::WriteFile).on(|path| path.extension().is_some_and(|e| e == "index")));
+        let mut making = Box::pin(log.make_point(b"producers".to_vec()));
+        assert!(futures_lite::future::poll_once(&mut making).await.is_none());
+        writing.reached().await;
+        // The next segment begins, and the one before is to be sealed: not while its index is written.
+        log.roll();
+        append(&log, 100);
+        settle().await;
+        let sealed = |disk: &SimulatedDisk| disk.count(Verb::SetLength, of_log);
+        assert_eq!(sealed(&disk), 0);
+        writing.release();
+        assert_eq!(making.await.unwrap(), Some(end));
+        until(|| sealed(&disk) == 1).await;
+        log.close_cleanly().await.unwrap();
+    });
+}

@@ -80,10 +80,15 @@ impl OffsetIndex {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.entries.len() * OFFSET_ENTRY_BYTES);
-        for entry in &self.entries {
-            bytes.extend_from_slice(&entry.last.to_be_bytes());
-            bytes.extend_from_slice(&entry.position.to_be_bytes());
+        self.encode_first(self.entries.len())
+    }
+
+    /// The bytes of the first `count` entries.
+    pub fn encode_first(&self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count * OFFSET_ENTRY_BYTES);
+        for entry in &self.entries[..count] {
+            let both = (entry.last as u32 as u64) << 32 | u64::from(entry.position as u32);
+            bytes.extend_from_slice(&both.to_be_bytes());
         }
         bytes
     }
@@ -156,8 +161,13 @@ impl TimeIndex {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.entries.len() * TIME_ENTRY_BYTES);
-        for entry in &self.entries {
+        self.encode_first(self.entries.len())
+    }
+
+    /// The bytes of the first `count` entries.
+    pub fn encode_first(&self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count * TIME_ENTRY_BYTES);
+        for entry in &self.entries[..count] {
             bytes.extend_from_slice(&entry.timestamp.to_be_bytes());
             bytes.extend_from_slice(&entry.relative.to_be_bytes());
         }
@@ -218,6 +228,22 @@ impl Indexes {
             self.since_entry = 0;
         }
         self.since_entry += batch.size;
+    }
+
+    /// Cuts them to what they said before the batch at the last offset entry below the relative offset
+    /// `below` was added, as if the batches up to there had just been appended. Gives that
+    /// entry: the last offset, relative, and the position of the batch to go on with.
+    /// `None`: there is no such entry.
+    pub fn cut_before(&mut self, below: i64) -> Option<(i32, u64)> {
+        let kept = self.offsets.entries.partition_point(|entry| i64::from(entry.last) < below).checked_sub(1)?;
+        let entry = self.offsets.entries[kept];
+        self.offsets.entries.truncate(kept);
+        let before = self.offsets.last().map_or(0, |(_, position)| position);
+        self.since_entry = entry.position as u64 - before;
+        // What the batch itself, or one behind it, added comes back with them.
+        let times = self.times.entries.partition_point(|time| time.relative < entry.last);
+        self.times.entries.truncate(times);
+        Some((entry.last, entry.position as u64))
     }
 
     /// Closes the time index with the segment's largest timestamp (`onBecomeInactiveSegment`).
@@ -314,6 +340,38 @@ mod tests {
         assert_eq!(TimeIndex::decode(&[0; 24]).unwrap_err(), IndexError::Order { at: 1 });
         for (timestamp, floor) in [(4, None), (5, Some(1)), (6, Some(1)), (7, Some(4)), (i64::MAX, Some(4))] {
             assert_eq!(times.floor(timestamp).map(|entry| entry.relative), floor, "{timestamp}");
+        }
+    }
+
+    #[test]
+    fn indexes_that_are_cut_grow_again_to_what_they_were() {
+        let batches = |from: i32, indexes: &mut Indexes, mut youngest: Youngest| {
+            for at in from..40 {
+                // Timestamps that fall, stay and rise.
+                let timestamp = 1000 + i64::from(at) - 7 * i64::from(at % 3);
+                youngest = youngest.with(timestamp, Offset(50 + i64::from(at)));
+                let batch = IndexedBatch { last: at, position: at as u64 * 100, size: 100 };
+                indexes.add(batch, youngest, 250, Offset(50));
+            }
+            youngest
+        };
+        let mut whole = Indexes::default();
+        let youngest = batches(0, &mut whole, Youngest::NONE);
+        for below in 0..45 {
+            let mut cut = whole.clone();
+            let Some((last, position)) = cut.cut_before(below) else {
+                assert!(below <= 3, "{below}");
+                continue;
+            };
+            assert!(i64::from(last) < below && last > below.min(40) as i32 - 5, "{last} {below}");
+            assert_eq!(position, last as u64 * 100);
+            let known = cut.times.last().map_or(Youngest::NONE, |time| Youngest {
+                timestamp: time.timestamp,
+                offset: Offset(50 + i64::from(time.relative)),
+            });
+            assert_eq!(batches(last, &mut cut, known), youngest, "{below}");
+            assert_eq!(cut, whole, "{below}");
+            assert_eq!(cut.offsets.encode_first(2), whole.offsets.encode()[..16]);
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `tail` | the buffers at the end of the log |
 //! | `appender` | appending, the writer and the flusher of a log, sealing of segments |
 //! | `journal` | one write for small appends of all logs of a core |
+//! | `points` | how far a log need not be read after a crash |
 //! | `read` | read plans: what to read, decided without waiting, then read |
 //! | `times` | lookup by timestamp |
 //! | `segment`, `index`, `names`, `scan` | a segment's files |
@@ -30,6 +31,7 @@ mod index;
 pub mod journal;
 mod memory;
 mod names;
+mod points;
 mod progress;
 mod read;
 mod recovery;
@@ -54,6 +56,7 @@ use crate::runtime::disk::{Disk, File};
 pub use error::LogError;
 pub use memory::{Room, TailMemory};
 pub use names::{SNAPSHOT, file_name, parse as parse_file_name};
+pub use points::Unpointed;
 pub use progress::{Point, Stage, Waiting};
 pub use read::ReadPlan;
 pub use recovery::Opened;
@@ -61,6 +64,7 @@ pub use times::FoundTime;
 
 use journal::JournalPlace;
 use journal::route::Route;
+use points::Points;
 use progress::{Progress, Waiters};
 use segment::Segment;
 use tail::{Buffers, Tail};
@@ -74,9 +78,13 @@ pub struct LogOptions {
     pub memory: Rc<TailMemory>,
     /// The log start offset that was checkpointed; 0 if none was.
     pub start_offset: Offset,
-    /// Everything below was durable when it was checkpointed: damage below is no
-    /// torn tail and is not cut off. 0 if nothing is known.
+    /// Everything below is durable, in segments that index files tell of: it is not looked
+    /// at, and damage there is no torn tail and is not cut off. 0 if nothing is known.
     pub recovery_point: Offset,
+    /// The core's count of what has no recovery point yet.
+    pub unpointed: Option<Rc<Unpointed>>,
+    /// The name of the log's directory is durable, if there is one.
+    pub name_is_durable: bool,
     /// Whether the checksum of batches that come from the drive is verified before
     /// they are served.
     pub verify_reads: bool,
@@ -92,6 +100,8 @@ impl LogOptions {
             memory,
             start_offset: Offset::ZERO,
             recovery_point: Offset::ZERO,
+            unpointed: None,
+            name_is_durable: false,
             verify_reads: true,
             journal: None,
         }
@@ -134,6 +144,7 @@ struct Inner {
     memory: Rc<TailMemory>,
     verify_reads: bool,
     journal: Option<JournalPlace>,
+    unpointed: Option<Rc<Unpointed>>,
     state: RefCell<State>,
     /// Wakes the writer.
     work: Signal,
@@ -185,6 +196,7 @@ struct State {
     unflushed_since: Option<UnixMs>,
     /// Snapshots to be written when the segment before their offset is sealed.
     snapshots: VecDeque<(Offset, Vec<u8>)>,
+    points: Points,
     /// Whether segment files hold what the drive's index files do not: set by the
     /// first append after opening, cleared by a clean close.
     dirty: bool,
@@ -198,6 +210,7 @@ struct State {
 struct Tasks {
     writer: bool,
     flusher: bool,
+    /// A segment is being sealed, or a recovery point's files are being written.
     sealer: bool,
     /// Writer and flusher are to end when they have nothing to do.
     retire: bool,

@@ -8,7 +8,8 @@
 //!    cut off and the cut is made durable before anything else happens. The writer's
 //!    order guarantees that only the active segment, and the one before while it is
 //!    being sealed, can be incomplete. Both are read through a file that is open to
-//!    write: then no write of the process before is under way any more.
+//!    write: then no write of the process before is under way any more. What a recovery
+//!    point covers is not read: [`super::points`].
 //! 3. A sealed segment with index files in place is believed. One without is
 //!    checked like the active one, and its index files are rebuilt. Damage there is
 //!    no torn tail: the log does not open, and says where.
@@ -28,6 +29,7 @@ use crate::runtime::disk::{Disk, File};
 
 use super::index::{IndexedBatch, Indexes, Youngest};
 use super::names::{self, CLEANED, DELETED, LOG, OFFSET_INDEX, SWAP, TIME_INDEX};
+use super::points::Points;
 use super::progress::Progress;
 use super::scan::{self, Expect, Fault, Range, Reason};
 use super::segment::{Segment, read_index_files, youngest_of};
@@ -43,6 +45,11 @@ pub struct Opened {
     pub scanned_bytes: u64,
     /// Bytes cut off behind the last right batch, allocated zeroes not counted.
     pub cut_bytes: u64,
+    /// Bytes of batches that no recovery point covers.
+    pub behind_point: u64,
+    /// Bytes of a segment that was checked which were not read, because a recovery point
+    /// covers them.
+    pub spared_bytes: u64,
     /// Names of snapshot files, by offset.
     pub snapshots: Vec<Offset>,
 }
@@ -138,6 +145,24 @@ struct Opening<'a> {
     opened: Opened,
 }
 
+/// What a check of a segment begins with.
+struct Below {
+    indexes: Indexes,
+    youngest: Youngest,
+    /// The max timestamp of the first batch.
+    first: Option<i64>,
+    /// Where the check begins: at a batch.
+    from: u64,
+    /// Where the batches end that a recovery point covers.
+    point: u64,
+}
+
+impl Default for Below {
+    fn default() -> Below {
+        Below { indexes: Indexes::default(), youngest: Youngest::NONE, first: None, from: 0, point: 0 }
+    }
+}
+
 /// What is known of the last segment once it was looked at.
 struct Active {
     segment: Segment,
@@ -197,11 +222,15 @@ impl Opening<'_> {
             }
             segments.push_back(Rc::new(segment));
         }
+        if end < self.options.recovery_point {
+            let reason = format!("it ends at {end}; up to {} it was durable", self.options.recovery_point);
+            return Err(LogError::Corrupt(format!("{} is damaged: {reason}", self.name).into()));
+        }
         if !self.clean {
             // A killed process may have left names that no sync had made durable; what
             // they name counts as durable from here on.
             self.sync_dir().await?;
-            if let Some(parent) = self.dir.parent() {
+            if let Some(parent) = self.dir.parent().filter(|_| !self.options.name_is_durable) {
                 self.disk.sync_dir(parent).await.map_err(|error| LogError::io("sync", parent, &error))?;
             }
         }
@@ -235,6 +264,7 @@ impl Opening<'_> {
             flush_later: false,
             unflushed_since: None,
             snapshots: VecDeque::new(),
+            points: Points::opened_at(self.options.recovery_point.min(end), self.opened.behind_point),
             dirty: self.opened.recovered,
             tasks: Tasks { quiet: true, ..Tasks::default() },
             task_waiters: Vec::new(),
@@ -246,6 +276,7 @@ impl Opening<'_> {
             memory: Rc::clone(&self.options.memory),
             verify_reads: self.options.verify_reads,
             journal: self.options.journal.clone(),
+            unpointed: self.options.unpointed.clone(),
             state: std::cell::RefCell::new(state),
             work: Signal::new(),
             flush: Signal::new(),
@@ -400,6 +431,7 @@ impl Opening<'_> {
             next = scanned.next;
         }
         if is_active {
+            self.opened.behind_point += len;
             segment.set_indexes(indexes, youngest);
             if let Some(file) = segment.open_file().filter(|_| len > 0) {
                 let path = segment.log_path(self.dir);
@@ -429,13 +461,12 @@ impl Opening<'_> {
         let file = segment.create(self.disk, self.dir).await.map_err(|error| LogError::open(&path, &error))?;
         // Only now: a write of the process before may have been under way since the directory was read.
         let len = file.length();
-        let mut indexes = Indexes::default();
-        let mut youngest = Youngest::NONE;
-        let mut first = None;
+        let Below { mut indexes, mut youngest, mut first, from, point } =
+            self.below_point(&file, base, next_base, len, replay_from).await?.unwrap_or_default();
         let interval = self.options.config.index_interval_bytes.max(0) as u64;
         // A segment that is not the last may have been compacted, and have gaps.
         let expect = if is_active { Expect::exact_after_first(base) } else { Expect::rising(base) };
-        let scanned = scan::scan(&file, Range { from: 0, to: len }, expect, &mut |batch, position| {
+        let scanned = scan::scan(&file, Range { from, to: len }, expect, &mut |batch, position| {
             let last = batch.last_offset();
             youngest = youngest.with(batch.max_timestamp(), last);
             first.get_or_insert(batch.max_timestamp());
@@ -447,7 +478,11 @@ impl Opening<'_> {
         })
         .await
         .map_err(|error| LogError::io("read", &path, &error))?;
-        self.opened.scanned_bytes += scanned.end;
+        self.opened.scanned_bytes += scanned.end - from;
+        self.opened.spared_bytes += from;
+        if next_base.is_none_or(|next| next > self.options.recovery_point) {
+            self.opened.behind_point += scanned.end - point;
+        }
 
         // A segment that reaches up to the next one is whole, also if it was still
         // being sealed and its allocated space lies behind.
@@ -492,6 +527,51 @@ impl Opening<'_> {
             drop(segment.take_file());
         }
         Ok(Active { segment, next: scanned.next })
+    }
+
+    /// What is known of a segment in which the recovery point lies, without reading what
+    /// is below it: from its index files, if they and the batches at the point are as
+    /// they should be. `None`: all of the segment has to be read. Nothing below the point is
+    /// to be replayed then, or there is no point in it.
+    async fn below_point(
+        &self,
+        file: &File,
+        base: Offset,
+        next_base: Option<Offset>,
+        len: u64,
+        replay_from: Offset,
+    ) -> Result<Option<Below>, LogError> {
+        let point = self.options.recovery_point;
+        if point <= base || next_base.is_some_and(|next| point > next) || replay_from < point {
+            return Ok(None);
+        }
+        let path = self.dir.join(names::file_name(base, LOG));
+        let mut indexes = match read_index_files(self.disk, self.dir, base, len).await? {
+            Ok(indexes) => indexes,
+            Err(reason) => {
+                tracing::warn!("{}: the recovery point {point} is of no use: {reason}", path.display());
+                return Ok(None);
+            }
+        };
+        let Some((last, from)) = indexes.cut_before(point.0 - base.0) else { return Ok(None) };
+        // The entry names the batch that begins there, and batches lead from it to the point.
+        let mut named = None;
+        let expect = Expect::rising(base).until(point);
+        let scanned = scan::scan(file, Range { from, to: len }, expect, &mut |batch, _| {
+            named.get_or_insert(batch.last_offset());
+        })
+        .await
+        .map_err(|error| LogError::io("read", &path, &error))?;
+        if scanned.fault.is_some() || scanned.next != point || named != Some(base.plus(i64::from(last))) {
+            tracing::warn!(
+                "{}: the batches at the recovery point {point} are not what its index says: all of it is read",
+                path.display()
+            );
+            return Ok(None);
+        }
+        let first = first_timestamp(file).await.map_err(|error| LogError::io("read", &path, &error))?;
+        let youngest = youngest_of(&indexes, base);
+        Ok(Some(Below { indexes, youngest, first: Some(first), from, point: scanned.end }))
     }
 
     /// Refuses to cut what was durable, or is of a format that we do not read.

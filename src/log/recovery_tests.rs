@@ -194,12 +194,115 @@ fn a_torn_tail_is_cut() {
 #[test]
 fn damage_below_the_recovery_point_is_not_cut() {
     let state_ = state();
-    state_.edit(state_.file(state_.last(), "log"), |bytes| bytes[100] ^= 1);
     let durable = LogOptions { recovery_point: Offset(state_.end), ..options() };
+    // At the point itself; and anywhere, where index files are missing.
+    state_.edit(state_.file(state_.last(), "log"), |bytes| *bytes.last_mut().unwrap() ^= 1);
+    state_.check_refused(durable.clone(), false, "checksum is wrong; this part of the log was durable");
+    let state_ = state();
+    state_.edit(state_.file(state_.last(), "log"), |bytes| bytes[100] ^= 1);
+    fs::remove_file(state_.file(state_.last(), "index")).unwrap();
     state_.check_refused(durable, false, "checksum is wrong; this part of the log was durable");
     // The same after a clean stop, without its index files.
+    let state_ = state();
+    state_.edit(state_.file(state_.last(), "log"), |bytes| bytes[100] ^= 1);
     fs::remove_file(state_.file(state_.last(), "index")).unwrap();
     state_.check_refused(options(), true, "this part of the log was durable");
+}
+
+/// Options of a log with a recovery point.
+fn pointed(point: i64) -> LogOptions {
+    LogOptions { recovery_point: Offset(point), ..options() }
+}
+
+#[test]
+fn a_check_begins_at_the_recovery_point() {
+    // The active segment may hold as little as one batch: of a log with several.
+    let first = state();
+    let base = first.bases[first.last()];
+    let mut spared = 0;
+    for point in (base..=first.end).step_by(BATCH_RECORDS as usize) {
+        let state_ = state();
+        let path = state_.file(state_.last(), "log");
+        let (len, index) = (fs::metadata(&path).unwrap().len(), fs::read(state_.file(state_.last(), "index")).unwrap());
+        // Behind the point a torn batch, below it allocated space is not.
+        state_.edit(path.clone(), |bytes| bytes.extend([7; 100]));
+        let opened = state_.check(pointed(point), false, 60);
+        assert_eq!((opened.scanned_bytes + opened.spared_bytes, opened.cut_bytes), (len, 100), "{point}");
+        assert!(opened.behind_point <= opened.scanned_bytes);
+        spared += u64::from(opened.spared_bytes > 0);
+        // What the index says is what it would say, had everything been read.
+        assert!(fs::read(state_.file(state_.last(), "index")).unwrap().starts_with(&index), "{point}");
+    }
+    assert!(spared > 0, "no point was of use");
+}
+
+#[test]
+fn what_a_recovery_point_covers_is_not_read_and_not_served_when_it_is_damaged() {
+    let state_ = state();
+    let base = state_.bases[state_.last()];
+    state_.edit(state_.file(state_.last(), "log"), |bytes| bytes[100] ^= 1);
+    let dir = state_.dir.clone();
+    run_one(async move {
+        let (log, opened) = Log::open(&Disk::direct(), &dir, pointed(60), false, None, &mut |_| {}).await.unwrap();
+        assert!(opened.spared_bytes > 0, "{opened:?}");
+        let plan = log.read_plan(Offset(base), Offset(60), 1 << 20, true).unwrap();
+        let refused = plan.execute().await.unwrap_err();
+        assert!(refused.to_string().contains("checksum is wrong"), "{refused}");
+    });
+}
+
+#[test]
+fn a_recovery_point_that_is_not_where_the_files_say_has_everything_read() {
+    let check = |point: i64, change: &dyn Fn(&State)| {
+        let state_ = state();
+        change(&state_);
+        let len = fs::metadata(state_.file(state_.last(), "log")).unwrap().len();
+        let opened = state_.check(pointed(point), false, 60);
+        assert_eq!((opened.spared_bytes, opened.scanned_bytes), (0, len), "{point}");
+    };
+    // Within a batch.
+    check(59, &|_| {});
+    // No index files, or such as are none.
+    check(60, &|state| fs::remove_file(state.file(state.last(), "index")).unwrap());
+    check(60, &|state| fs::remove_file(state.file(state.last(), "timeindex")).unwrap());
+    check(60, &|state| state.edit(state.file(state.last(), "index"), |bytes| bytes.truncate(11)));
+    // Entries that name a place where no batch begins, or another one.
+    check(60, &|state| {
+        state.edit(state.file(state.last(), "index"), |bytes| {
+            let at = bytes.len() - 1;
+            bytes[at] ^= 1;
+        });
+    });
+    check(60, &|state| {
+        state.edit(state.file(state.last(), "index"), |bytes| {
+            let at = bytes.len() - 5;
+            bytes[at] ^= 1;
+        });
+    });
+}
+
+#[test]
+fn a_log_that_ends_before_its_recovery_point_is_refused() {
+    let state_ = state();
+    state_.check_refused(pointed(62), false, "it ends at 60; up to 62 it was durable");
+    state_.edit(state_.file(state_.last(), "log"), |bytes| bytes.truncate(bytes.len() - 5));
+    state_.check_refused(pointed(60), false, "this part of the log was durable");
+}
+
+#[test]
+fn a_recovery_point_in_the_segment_that_was_being_sealed() {
+    let state_ = state();
+    let before_last = state_.last() - 1;
+    // Index files of a point, and allocated space.
+    state_.edit(state_.file(before_last, "log"), |bytes| bytes.resize(bytes.len() + 8192, 0));
+    state_.edit(state_.file(before_last, "index"), |bytes| bytes.truncate(bytes.len() - 8));
+    let whole = fs::read(state_.file(before_last, "index")).unwrap();
+    let point = state_.bases[state_.last()] - BATCH_RECORDS;
+    let len = fs::metadata(state_.file(state_.last(), "log")).unwrap().len();
+    let opened = state_.check(pointed(point), false, 60);
+    assert!(opened.spared_bytes > 0 && opened.scanned_bytes > len, "{opened:?}");
+    assert_eq!(opened.cut_bytes, 0);
+    assert!(fs::read(state_.file(before_last, "index")).unwrap().starts_with(&whole));
 }
 
 #[test]

@@ -36,17 +36,27 @@ pub(super) struct Expect {
     exact: bool,
     /// Nothing was seen yet.
     first: bool,
+    /// Ends with the batch that reaches this offset.
+    until: Offset,
 }
+
+/// No offset is behind it.
+const NO_END: Offset = Offset(i64::MAX);
 
 impl Expect {
     /// One after the other, with gaps.
     pub fn rising(base: Offset) -> Expect {
-        Expect { base, next: base, exact: false, first: false }
+        Expect { base, next: base, exact: false, first: false, until: NO_END }
     }
 
     /// Without a gap from the first batch on, which may lie behind the base.
     pub fn exact_after_first(base: Offset) -> Expect {
-        Expect { base, next: base, exact: true, first: true }
+        Expect { base, next: base, exact: true, first: true, until: NO_END }
+    }
+
+    /// And not beyond the batch that reaches `until`: the scan ends there, without a fault.
+    pub fn until(self, until: Offset) -> Expect {
+        Expect { until, ..self }
     }
 }
 
@@ -92,7 +102,7 @@ pub(super) struct Scanned {
     pub end: u64,
     /// The offset after the last of them.
     pub next: Offset,
-    /// `None`: the batches fill the range exactly.
+    /// `None`: the batches fill the range exactly, or reach the offset they were to.
     pub fault: Option<Fault>,
 }
 
@@ -125,6 +135,9 @@ pub(super) async fn scan(
                     Ok(()) => {
                         on_batch(batch, position + at as u64);
                         at += batch.size();
+                        if expect.next >= expect.until {
+                            return Ok(Scanned { end: position + at as u64, next: expect.next, fault: None });
+                        }
                         continue;
                     }
                     Err(reason) => reason,

@@ -156,7 +156,7 @@ impl Life {
             if let Some(core) = Replay::core_of(&entry.name) {
                 let bytes =
                     if clean { Vec::new() } else { disk.read_file(&dir.join(&entry.name)).await.map_err(failed)? };
-                files.push((core, bytes.into()));
+                files.push((core, crate::log::journal::read(&bytes[..], core).map_err(failed)?));
             }
         }
         let (replay, errors) = Replay::new(files, cores as u16);
@@ -165,7 +165,7 @@ impl Life {
         let journals = memories.iter().map(Journal::new).collect();
         let mut life = Life { journals, memories, partitions: Vec::new() };
         for (partition, model) in models.iter().enumerate() {
-            let entries = replay.take(topic_id(model.topic), partition as i32);
+            let entries = replay.take(topic_id(model.topic), partition as i32, dir);
             match life.open(&disk, partition, model.topic, entries, clean).await {
                 Ok(opened) => life.partitions.push(opened),
                 Err(error) => {
@@ -196,7 +196,7 @@ impl Life {
         disk: &Disk,
         partition: usize,
         topic: u8,
-        journaled: Vec<JournalEntry>,
+        journaled: Journaled,
         clean: bool,
     ) -> Result<Rc<Partition>, PartitionError> {
         let core = partition % self.journals.len();
@@ -351,7 +351,7 @@ impl World {
         let opened = match deleted {
             // The directory's end is durable before the topic can be made again, as the metadata sees to it.
             Ok(()) => match self.disk.disk().sync_dir(Path::new(DIR)).await {
-                Ok(()) => self.life.open(&self.disk.disk(), at, topic, Vec::new(), true).await,
+                Ok(()) => self.life.open(&self.disk.disk(), at, topic, Journaled::default(), true).await,
                 Err(error) => Err(PartitionError::Broken(error.to_string())),
             },
             Err(error) => Err(error),

@@ -6,6 +6,7 @@
 //! | `mod` | opening, produce, bounds, read plans, closing, deletion |
 //! | `producers` | idempotence and open transactions, snapshots of both |
 //! | `epochs` | leader epochs and `leader-epoch-checkpoint` |
+//! | `points` | recovery points and `recovery-point-offset-checkpoint` |
 //! | `offsets` | ListOffsets and OffsetForLeaderEpoch |
 //! | `watchers` | parked fetches |
 //!
@@ -18,6 +19,7 @@
 
 mod epochs;
 mod offsets;
+mod points;
 mod producers;
 mod watchers;
 
@@ -28,16 +30,18 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use crate::base::limits::POINT_BYTES_MIN;
 use crate::base::{LeaderEpoch, Moment, Offset, TopicPartition, UnixMs, Uuid};
 use crate::config::TopicConfig;
-use crate::log::journal::{Journal, JournalEntry, JournalPlace};
-use crate::log::{self, Log, LogError, LogOptions, Observer, ReadPlan, Stage, TailMemory, Waiting};
+use crate::log::journal::{Journal, JournalEntry, JournalPlace, Journaled};
+use crate::log::{self, Log, LogError, LogOptions, Observer, ReadPlan, Stage, TailMemory, Unpointed, Waiting};
 use crate::record::{BatchView, Stamp, Validated};
 use crate::runtime::disk::Disk;
 use crate::runtime::task::{self, OnPanic, Queue};
 
 pub use epochs::LeaderEpochs;
 pub use offsets::{FoundOffset, OffsetSpec};
+pub use points::{POINTS_FILE, PointsError, PointsText, RecoveryPoints};
 pub use producers::{BATCHES_KEPT, ProducedBatch, Producer, ProducerFault, Producers, SnapshotError};
 pub use watchers::{FetchWaiter, Watching};
 
@@ -62,12 +66,16 @@ pub struct PartitionOptions {
     pub producer_id_expiration_ms: i64,
     /// From `log-start-offset-checkpoint`; 0 if it has none.
     pub start_offset: Offset,
-    /// From `recovery-point-offset-checkpoint`; 0 if it has none.
+    /// From `recovery-point-offset-checkpoint`; 0 if it has none. Believed with its snapshot.
     pub recovery_point: Offset,
+    /// The core's count of what has no recovery point yet.
+    pub unpointed: Option<Rc<Unpointed>>,
+    /// The name of the partition's directory is durable, if there is one.
+    pub name_is_durable: bool,
     /// The core's journal, if the partition is to use it.
     pub journal: Option<Rc<Journal>>,
-    /// What the journals of the process before hold of it, by offset.
-    pub journaled: Vec<JournalEntry>,
+    /// What the journals of the process before hold of it.
+    pub journaled: Journaled,
 }
 
 impl PartitionOptions {
@@ -80,8 +88,10 @@ impl PartitionOptions {
             producer_id_expiration_ms: 86_400_000,
             start_offset: Offset::ZERO,
             recovery_point: Offset::ZERO,
+            unpointed: None,
+            name_is_durable: false,
             journal: None,
-            journaled: Vec::new(),
+            journaled: Journaled::default(),
         }
     }
 }
@@ -234,6 +244,22 @@ pub enum EpochFault {
     Unknown(LeaderEpoch),
 }
 
+/// What opening a partition after an unclean end took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovery {
+    /// Batches were checked.
+    pub checked: bool,
+    /// The recovery point that was believed; 0 if none was.
+    pub point: Offset,
+    /// Bytes that were read and checked, and those that the point spared of the segments in question.
+    pub scanned_bytes: u64,
+    pub spared_bytes: u64,
+    /// Bytes behind the last right batch that were no zeroes.
+    pub cut_bytes: u64,
+    /// Bytes of batches that came from the journal.
+    pub journaled_bytes: u64,
+}
+
 /// See the module.
 pub struct Partition {
     id: TopicPartition,
@@ -253,6 +279,9 @@ pub struct Partition {
     watchers: RefCell<Watchers>,
     /// The newest snapshot file.
     last_snapshot: Cell<Option<Offset>>,
+    recovery: Cell<Recovery>,
+    /// The recovery point that the next start knows of.
+    point_told: Cell<Offset>,
     /// When silent producers were last looked for.
     expired: Cell<UnixMs>,
 }
@@ -282,7 +311,7 @@ impl Partition {
         };
         let mut files = Files { disk, dir, names };
         files.check_topic_id(topic_id).await?;
-        let mut epochs = files.read_epochs().await?;
+        let (mut epochs, epochs_are_whole) = files.read_epochs().await?;
         let snapshot = files.newest_snapshot(Offset(i64::MAX)).await?;
 
         // Without a snapshot after a clean stop there were no producers worth one.
@@ -295,9 +324,17 @@ impl Partition {
             Some((offset, producers)) => (Some(offset), producers),
             None => (None, Producers::default()),
         };
+        // Of an unclean end. Whose point it is, the snapshot says, which lies in this directory: the
+        // checkpoint may be of another life of the name. What is below is not read: what would
+        // be learned from it has to be known.
+        let wanted = options.recovery_point;
+        let proven = !clean && wanted > Offset::ZERO && epochs_are_whole && files.has_right_snapshot(wanted).await?;
+        let recovery_point = if proven { wanted } else { Offset::ZERO };
         let log_options = LogOptions {
             start_offset: options.start_offset,
-            recovery_point: options.recovery_point,
+            recovery_point,
+            unpointed: options.unpointed,
+            name_is_durable: options.name_is_durable,
             journal: options.journal.map(|journal| JournalPlace { journal, topic: topic_id, partition: id.partition }),
             ..LogOptions::new(Rc::clone(&options.config), Rc::clone(&options.memory))
         };
@@ -322,14 +359,25 @@ impl Partition {
             log.replay(from, |batch| learn(batch, &mut producers)).await?;
         }
         let bases: BTreeSet<Offset> = log.segment_bases().into_iter().collect();
-        files.remove_stray_snapshots(&bases, last_snapshot, end).await?;
+        files.remove_stray_snapshots(&bases, &[last_snapshot, Some(recovery_point)], end).await?;
+        if clean && let Some(snapshot) = last_snapshot {
+            log.point_at(snapshot);
+        }
         epochs_changed |= epochs.truncate_end(end);
         epochs.truncate_start(log.start_offset());
         producers.high_watermark_moved(end);
+        let recovery = Recovery {
+            checked: opened.recovered,
+            point: recovery_point,
+            scanned_bytes: opened.scanned_bytes,
+            spared_bytes: opened.spared_bytes,
+            cut_bytes: opened.cut_bytes,
+            journaled_bytes: 0,
+        };
         if opened.recovered {
             producers.expire(crate::runtime::clock::unix_ms(), options.producer_id_expiration_ms);
-            tracing::info!(
-                "recovered {id}: {} bytes checked, {} cut off, the end is {end}",
+            tracing::debug!(
+                "recovered {id}: {} bytes checked, {} cut off, the recovery point was {recovery_point}, the end is {end}",
                 opened.scanned_bytes,
                 opened.cut_bytes
             );
@@ -350,6 +398,8 @@ impl Partition {
             visible_bytes: Cell::new(0),
             watchers: RefCell::default(),
             last_snapshot: Cell::new(last_snapshot),
+            recovery: Cell::new(recovery),
+            point_told: Cell::new(recovery_point),
             expired: Cell::new(UnixMs(0)),
         });
         let observer: Weak<Partition> = Rc::downgrade(&partition);
@@ -363,52 +413,68 @@ impl Partition {
     /// # Errors
     /// Something is missing between the log's end and what the journal holds, or it could
     /// not be filed: the journal has to stay.
-    async fn file_journaled(&self, entries: &[JournalEntry]) -> Result<(), PartitionError> {
+    async fn file_journaled(&self, journaled: &Journaled) -> Result<(), PartitionError> {
         let before = self.log.end_offset();
-        for entry in entries {
-            let mut batches = &entry.batches[..];
-            while !batches.is_empty() {
-                let damaged = |reason: String| {
-                    PartitionError::Broken(format!(
-                        "the journal's batches {} to {} cannot follow the log's end at {}: {reason}",
-                        entry.base,
-                        entry.end,
-                        self.log.end_offset()
-                    ))
-                };
-                let batch = BatchView::first(batches).map_err(|error| damaged(error.to_string()))?;
-                batches = &batches[batch.size()..];
-                let end = self.log.end_offset();
-                if batch.next_offset() <= end {
-                    continue;
-                }
-                if batch.base_offset() != end {
-                    return Err(damaged("batches between them are missing".into()));
-                }
-                if !batch.crc_is_right() {
-                    return Err(damaged("a batch whose checksum is wrong".into()));
-                }
-                let epoch = batch.leader_epoch();
-                let stamp = Stamp { base_offset: end, leader_epoch: epoch, log_append_time: None };
-                match self.log.append(batch.bytes(), &stamp) {
-                    Err(LogError::Behind { .. }) => {
-                        self.log.wait(end, Stage::Written).await?;
-                        self.log.append(batch.bytes(), &stamp)?;
-                    }
-                    appended => drop(appended?),
-                }
-                self.producers.borrow_mut().update(&batch, end, batch.max_timestamp());
-                if self.epochs.borrow_mut().assign(epoch, end) {
-                    self.epochs_dirty.set(true);
-                }
+        let mut rest = journaled.behind(before);
+        while let Some(entries) = rest.read(&self.disk).await? {
+            for (entry, batches) in &entries {
+                self.append_journaled(*entry, batches).await?;
             }
         }
         let end = self.log.end_offset();
         if end > before {
             self.log.file().await?;
-            tracing::info!("{}: {before} to {end} filed from the journal", self.id);
+            tracing::debug!("{}: {before} to {end} filed from the journal", self.id);
         }
         Ok(())
+    }
+
+    async fn append_journaled(&self, entry: JournalEntry, batches: &[u8]) -> Result<(), PartitionError> {
+        let mut batches = batches;
+        while !batches.is_empty() {
+            let damaged = |reason: String| {
+                PartitionError::Broken(format!(
+                    "the journal's batches {} to {} cannot follow the log's end at {}: {reason}",
+                    entry.base,
+                    entry.end,
+                    self.log.end_offset()
+                ))
+            };
+            let batch = BatchView::first(batches).map_err(|error| damaged(error.to_string()))?;
+            batches = &batches[batch.size()..];
+            let end = self.log.end_offset();
+            if batch.next_offset() <= end {
+                continue;
+            }
+            if batch.base_offset() != end {
+                return Err(damaged("batches between them are missing".into()));
+            }
+            if !batch.crc_is_right() {
+                return Err(damaged("a batch whose checksum is wrong".into()));
+            }
+            let epoch = batch.leader_epoch();
+            let stamp = Stamp { base_offset: end, leader_epoch: epoch, log_append_time: None };
+            match self.log.append(batch.bytes(), &stamp) {
+                Err(LogError::Behind { .. }) => {
+                    self.log.wait(end, Stage::Written).await?;
+                    self.log.append(batch.bytes(), &stamp)?;
+                }
+                appended => drop(appended?),
+            }
+            self.producers.borrow_mut().update(&batch, end, batch.max_timestamp());
+            if self.epochs.borrow_mut().assign(epoch, end) {
+                self.epochs_dirty.set(true);
+            }
+            let mut recovery = self.recovery.get();
+            recovery.journaled_bytes += batch.size() as u64;
+            self.recovery.set(recovery);
+        }
+        Ok(())
+    }
+
+    /// What opening it took.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery.get()
     }
 
     pub fn id(&self) -> &TopicPartition {
@@ -658,7 +724,9 @@ impl Partition {
         let snapshot = {
             let producers = self.producers.borrow();
             let last = self.last_snapshot.get();
-            let worth_one = last != Some(end) && (last.is_some() || !producers.is_empty());
+            // It is the proof of a recovery point as well, for the start after the next.
+            let saves = self.log.bytes_behind_point() >= POINT_BYTES_MIN;
+            let worth_one = last != Some(end) && (last.is_some() || !producers.is_empty() || saves);
             worth_one.then(|| producers.encode())
         };
         if let Some(bytes) = snapshot {
@@ -669,6 +737,44 @@ impl Partition {
             write(&self.disk, &dir.join(EPOCHS_FILE), bytes).await?;
         }
         Ok(())
+    }
+
+    /// Makes the log's end, as it is now, a recovery point; see [`Log::make_point`]. Gives it; `None`
+    /// also while leader epochs wait to be written: then it can be tried again soon.
+    ///
+    /// # Errors
+    /// The log has ended, or a file could not be written.
+    pub async fn make_point(self: &Rc<Self>) -> Result<Option<Offset>, LogError> {
+        if !self.epochs_are_written() {
+            return Ok(None);
+        }
+        let producers = self.producers.borrow().encode();
+        let made = self.log.make_point(producers).await?;
+        if made > self.last_snapshot.get() {
+            self.last_snapshot.set(made);
+        }
+        Ok(made)
+    }
+
+    /// A recovery point that the next start does not know of yet.
+    pub fn point_to_tell(self: &Rc<Self>) -> Option<Offset> {
+        let point = self.log.recovery_point();
+        (point > self.point_told.get() && self.epochs_are_written()).then_some(point)
+    }
+
+    /// The next start knows the point at `offset`: what only earlier ones need goes.
+    pub async fn point_was_told(&self, offset: Offset) {
+        self.point_told.set(offset.max(self.point_told.get()));
+        if self.ended().is_none() {
+            self.log.point_is_known(offset).await;
+        }
+    }
+
+    /// Whether the epochs of all batches are in their file; has it written if not. Batches below a
+    /// recovery point are not read again, and would not tell.
+    fn epochs_are_written(self: &Rc<Self>) -> bool {
+        self.write_epochs();
+        !self.epochs_dirty.get() && !self.epochs_writing.get()
     }
 
     /// Ends the partition and renames its directory away; gives the new name, if
@@ -796,12 +902,22 @@ impl Files<'_> {
     }
 
     /// The epochs' file; one that cannot be read counts as empty: batches carry their epochs.
-    async fn read_epochs(&self) -> Result<LeaderEpochs, PartitionError> {
-        let Some(bytes) = self.read(EPOCHS_FILE).await? else { return Ok(LeaderEpochs::default()) };
-        Ok(LeaderEpochs::decode(&bytes).unwrap_or_else(|error| {
-            tracing::warn!("read {}: {error}; it is rebuilt", self.dir.join(EPOCHS_FILE).display());
-            LeaderEpochs::default()
-        }))
+    /// And whether it was there and right.
+    async fn read_epochs(&self) -> Result<(LeaderEpochs, bool), PartitionError> {
+        let Some(bytes) = self.read(EPOCHS_FILE).await? else { return Ok((LeaderEpochs::default(), false)) };
+        Ok(match LeaderEpochs::decode(&bytes) {
+            Ok(epochs) => (epochs, true),
+            Err(error) => {
+                tracing::warn!("read {}: {error}; it is rebuilt", self.dir.join(EPOCHS_FILE).display());
+                (LeaderEpochs::default(), false)
+            }
+        })
+    }
+
+    /// Whether the snapshot of `offset` is there and can be read.
+    async fn has_right_snapshot(&self, offset: Offset) -> Result<bool, PartitionError> {
+        let bytes = self.read(&log::file_name(offset, log::SNAPSHOT)).await?;
+        Ok(bytes.is_some_and(|bytes| Producers::decode(&bytes).is_ok()))
     }
 
     fn snapshots(&self) -> Vec<Offset> {
@@ -833,17 +949,17 @@ impl Files<'_> {
         Ok(None)
     }
 
-    /// Removes snapshots that tell of batches that are gone, and those that neither
-    /// are the newest nor begin a segment (`ProducerStateManager.removeStraySnapshots`).
+    /// Removes snapshots that tell of batches that are gone, and those that neither are
+    /// to be `kept` nor begin a segment (`ProducerStateManager.removeStraySnapshots`).
     async fn remove_stray_snapshots(
         &mut self,
         bases: &BTreeSet<Offset>,
-        newest: Option<Offset>,
+        kept: &[Option<Offset>],
         end: Offset,
     ) -> Result<(), PartitionError> {
         let mut beyond = false;
         for offset in self.snapshots() {
-            if offset > end || (!bases.contains(&offset) && newest != Some(offset)) {
+            if offset > end || (!bases.contains(&offset) && !kept.contains(&Some(offset))) {
                 beyond |= offset > end;
                 self.remove(&log::file_name(offset, log::SNAPSHOT)).await?;
             }

@@ -54,6 +54,8 @@ enum Op {
     },
     Roll,
     Upkeep,
+    /// A recovery point and its way into the checkpoint, beside whatever comes next.
+    Point,
     /// Lets writer and flusher get somewhere.
     Pause {
         turns: u8,
@@ -83,6 +85,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(from_permille, bytes_max, at_least_one)| Op::Read { from_permille, bytes_max, at_least_one }),
         1 => Just(Op::Roll),
         1 => Just(Op::Upkeep),
+        3 => Just(Op::Point),
         3 => (1..40u8).prop_map(|turns| Op::Pause { turns }),
         1 => Just(Op::Restart),
         1 => any::<u64>().prop_map(|seed| Op::Kill { seed }),
@@ -129,6 +132,33 @@ struct World {
     kept_by_kill: Offset,
     kept_by_cut: Offset,
     life: u32,
+    /// A point is on its way: the next one waits for it, as those of a core do.
+    pointing: Rc<Cell<bool>>,
+    counts: Counts,
+}
+
+/// What happened in all cases together: a test that never comes to what it tests finds nothing.
+#[derive(Clone, Default)]
+struct Counts {
+    /// Unclean starts that believed a recovery point.
+    believed: Rc<Cell<u32>>,
+    /// Of those, starts that did not read the active segment from its beginning.
+    spared: Rc<Cell<u32>>,
+}
+
+/// Writes `partition`'s recovery point where the next start looks for it.
+async fn point(partition: Rc<Partition>, disk: Disk, pointing: Rc<Cell<bool>>) {
+    let made = partition.make_point().await;
+    if made.is_ok()
+        && let Some(offset) = partition.point_to_tell()
+    {
+        let mut text = PointsText::default();
+        text.push("m", 0, offset);
+        if disk.write_file(&Path::new("/data").join(POINTS_FILE), text.finish()).await.is_ok() {
+            partition.point_was_told(offset).await;
+        }
+    }
+    pointing.set(false);
 }
 
 fn options(flushes: bool, memory: &Rc<TailMemory>) -> PartitionOptions {
@@ -160,7 +190,8 @@ async fn try_open(
     let mut files = Vec::new();
     for entry in disk.list(dir).await.map_err(failed)? {
         if let Some(core) = Replay::core_of(&entry.name) {
-            files.push((core, disk.read_file(&dir.join(&entry.name)).await.map_err(failed)?.into()));
+            let bytes = disk.read_file(&dir.join(&entry.name)).await.map_err(failed)?;
+            files.push((core, crate::log::journal::read(&bytes[..], core).map_err(failed)?));
         }
     }
     if clean {
@@ -168,10 +199,16 @@ async fn try_open(
     }
     let (replay, errors) = Replay::new(files, 1);
     assert!(errors.is_empty(), "{errors:?}");
+    let recovery_point = match disk.read_file(&dir.join(POINTS_FILE)).await {
+        Ok(bytes) => RecoveryPoints::decode(&bytes).expect("it is replaced as a whole").get("m", 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Offset::ZERO,
+        Err(error) => return Err(failed(error)),
+    };
     let journal = Journal::new(memory);
     let options = PartitionOptions {
+        recovery_point,
         journal: Some(Rc::clone(&journal)),
-        journaled: replay.take(TOPIC, 0),
+        journaled: replay.take(TOPIC, 0, dir),
         ..options(mode.flushes, memory)
     };
     let partition = Partition::open(&disk, &dir.join("m-0"), id(), TOPIC, options, clean).await?;
@@ -185,7 +222,7 @@ async fn try_open(
 }
 
 impl World {
-    async fn new(mode: Mode) -> World {
+    async fn new(mode: Mode, counts: Counts) -> World {
         let disk = SimulatedDisk::new();
         disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
         disk.disk().sync_dir(Path::new("/")).await.unwrap();
@@ -203,6 +240,8 @@ impl World {
             kept_by_kill: Offset(0),
             kept_by_cut: Offset(0),
             life: 0,
+            pointing: Rc::default(),
+            counts,
         }
     }
 
@@ -324,6 +363,17 @@ impl World {
             }
             Op::Roll => self.partition.log().roll(),
             Op::Upkeep => self.partition.upkeep(crate::runtime::clock::unix_ms()),
+            Op::Point => {
+                if !self.pointing.replace(true) {
+                    let (partition, pointing) = (Rc::clone(&self.partition), Rc::clone(&self.pointing));
+                    task::spawn(
+                        Queue::Upkeep,
+                        "a point",
+                        OnPanic::EndTask,
+                        point(partition, self.disk.disk(), pointing),
+                    );
+                }
+            }
             Op::Pause { turns } => {
                 for _ in 0..turns {
                     futures_lite::future::yield_now().await;
@@ -341,6 +391,7 @@ impl World {
                     match try_open(&self.disk, self.mode, &self.memory, true).await {
                         Ok((partition, journal)) => {
                             (self.partition, self.journal) = (partition, journal);
+                            self.pointing = Rc::default();
                             self.after_restart(end).await;
                         }
                         Err(error) => self.expect_off(error).await,
@@ -384,6 +435,10 @@ impl World {
         let _ = self.journal.close(false).await;
         (self.partition, self.journal) =
             try_open(&self.disk, self.mode, &self.memory, false).await.expect("an undamaged log opens");
+        self.pointing = Rc::default();
+        let recovery = self.partition.recovery();
+        self.counts.believed.set(self.counts.believed.get() + u32::from(recovery.point > Offset::ZERO));
+        self.counts.spared.set(self.counts.spared.get() + u32::from(recovery.spared_bytes > 0));
         self.after_restart(kept).await;
     }
 
@@ -439,8 +494,8 @@ impl World {
     }
 }
 
-async fn check(mode: Mode, operations: Vec<Op>) {
-    let mut world = World::new(mode).await;
+async fn check(mode: Mode, operations: Vec<Op>, counts: Counts) {
+    let mut world = World::new(mode, counts).await;
     for op in &operations {
         world.run(op).await;
         if !world.is_off() {
@@ -456,8 +511,8 @@ async fn check(mode: Mode, operations: Vec<Op>) {
 }
 
 /// Runs one list of operations; gives what went wrong.
-async fn attempt(mode: Mode, operations: Vec<Op>) -> Option<String> {
-    outcome(check(mode, operations)).await
+async fn attempt(mode: Mode, operations: Vec<Op>, counts: &Counts) -> Option<String> {
+    outcome(check(mode, operations, counts.clone())).await
 }
 
 /// What goes wrong in a test: it does not end, or it panics.
@@ -479,13 +534,14 @@ fn model(mode: Mode, cases_here: u32) {
     run_one(async move {
         let mut runner = TestRunner::new(Config { failure_persistence: None, ..asked });
         let lists = proptest::collection::vec(op(), 1..60);
+        let counts = Counts::default();
         for case in 0..cases {
             let mut tree = lists.new_tree(&mut runner).expect("the strategy rejects nothing");
-            let Some(mut reason) = attempt(mode, tree.current()).await else { continue };
+            let Some(mut reason) = attempt(mode, tree.current(), &counts).await else { continue };
             let mut shortest = tree.current();
             let mut goes_on = tree.simplify();
             while goes_on {
-                match attempt(mode, tree.current()).await {
+                match attempt(mode, tree.current(), &counts).await {
                     Some(again) => {
                         (reason, shortest) = (again, tree.current());
                         goes_on = tree.simplify();
@@ -495,6 +551,8 @@ fn model(mode: Mode, cases_here: u32) {
             }
             panic!("case {case}: {reason}\n{shortest:#?}");
         }
+        let (believed, spared) = (counts.believed.get(), counts.spared.get());
+        assert!(cases < 100 || believed > cases / 5 && spared > cases / 50, "{believed} points, {spared} of use");
     });
 }
 

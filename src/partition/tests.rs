@@ -1,6 +1,7 @@
 //! The partition on a real directory.
 
 use super::*;
+use crate::log::journal::JournalEntry;
 use crate::record::{BatchBuilder, NewRecord, Rules, validate};
 use crate::runtime::run_one;
 
@@ -210,14 +211,16 @@ fn a_gap_before_what_a_journal_holds_is_refused() {
         partition.close_cleanly().await.unwrap();
         let size = BatchView::first(&bytes).unwrap().size();
         let entry = |from: usize, to: usize| JournalEntry {
-            topic: topic_id(),
-            partition: 3,
             base: Offset(from as i64 * 2),
             end: Offset(to as i64 * 2),
-            batches: bytes.slice(from * size..to * size),
+            position: (from * size) as u64,
+            len: ((to - from) * size) as u32,
+            core: 0,
         };
-        let try_with = async |name: &str, journaled: Vec<JournalEntry>| {
-            let options = PartitionOptions { journaled, ..options() };
+        let journal = Journal::path(&path, 0);
+        std::fs::write(&journal, &bytes).unwrap();
+        let try_with = async |name: &str, entries: Vec<JournalEntry>| {
+            let options = PartitionOptions { journaled: Journaled::of(&path, entries), ..options() };
             Partition::open(&Disk::direct(), &path.join(name), id(), topic_id(), options, false).await
         };
         // Whole, in parts, some of it there already; also after a crash of the one before.
@@ -239,15 +242,91 @@ fn a_gap_before_what_a_journal_holds_is_refused() {
         }
         let refused = try_with("gap-3", vec![entry(0, 1), entry(2, 4)]).await.err().unwrap().to_string();
         assert!(refused.contains("the log's end at 2: batches between them are missing"), "{refused}");
-        let mut broken = entry(0, 1);
-        let mut bytes = broken.batches.to_vec();
-        bytes[70] ^= 1;
-        broken.batches = bytes.into();
-        let refused = try_with("broken-3", vec![broken]).await.err().unwrap().to_string();
+        let mut broken = bytes.to_vec();
+        broken[70] ^= 1;
+        std::fs::write(&journal, &broken).unwrap();
+        let refused = try_with("broken-3", vec![entry(0, 1)]).await.err().unwrap().to_string();
         assert!(refused.contains("checksum is wrong"), "{refused}");
-        // Cut within a batch.
-        let mut cut = entry(0, 2);
-        cut.batches = cut.batches.slice(..size + 20);
+        // Cut within a batch; and a file that has become shorter.
+        std::fs::write(&journal, &bytes).unwrap();
+        let cut = JournalEntry { len: size as u32 + 20, ..entry(0, 2) };
         try_with("cut-3", vec![cut]).await.err().unwrap();
+        let beyond = JournalEntry { position: bytes.len() as u64 - 5, ..entry(0, 1) };
+        try_with("beyond-3", vec![beyond]).await.err().unwrap();
     });
+}
+
+#[test]
+fn a_recovery_point_counts_with_its_snapshot_and_the_epochs_file_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let files = path.join("orders-3");
+    let point = run_one({
+        let path = path.clone();
+        async move {
+            let options = PartitionOptions { config: Rc::new(TopicConfig::default()), ..options() };
+            let dir = path.join("orders-3");
+            let partition = Partition::open(&Disk::direct(), &dir, id(), topic_id(), options, true).await.unwrap();
+            for at in 0..100 {
+                let last = produce(&partition, &batch((7, 0, at * 2), 2)).unwrap().last_offset;
+                if at == 0 {
+                    // The directory, with the epochs' file.
+                    partition.acknowledged(last, Acks::All).await.unwrap();
+                }
+            }
+            let first = partition.make_point().await.unwrap().unwrap();
+            for at in 100..150 {
+                produce(&partition, &batch((7, 0, at * 2), 2)).unwrap();
+            }
+            let second = partition.make_point().await.unwrap().unwrap();
+            assert_eq!((first, second, partition.point_to_tell()), (Offset(200), Offset(300), Some(Offset(300))));
+            // The first one is the proof of what a file may still say.
+            let snapshot = |offset| dir.join(log::file_name(offset, log::SNAPSHOT));
+            assert!(snapshot(first).exists() && snapshot(second).exists());
+            partition.point_was_told(second).await;
+            assert!(!snapshot(first).exists() && snapshot(second).exists());
+            assert_eq!(partition.point_to_tell(), None);
+            let last = produce(&partition, &batch((7, 0, 300), 2)).unwrap().last_offset;
+            partition.acknowledged(last, Acks::All).await.unwrap();
+            partition.log().take_offline("the test crashes");
+            task::all_ended("log writer").await;
+            task::all_ended("log flusher").await;
+            second
+        }
+    });
+    let copy = |name: &str| std::fs::read(files.join(name)).unwrap();
+    let snapshot = log::file_name(point, log::SNAPSHOT);
+    let (right, epochs) = (copy(&snapshot), copy(EPOCHS_FILE));
+    let check = |wanted: Offset, believed: bool| {
+        run_one(async {
+            let options =
+                PartitionOptions { recovery_point: wanted, config: Rc::new(TopicConfig::default()), ..options() };
+            let partition = Partition::open(&Disk::direct(), &files, id(), topic_id(), options, false).await.unwrap();
+            let recovery = partition.recovery();
+            assert_eq!(
+                (recovery.point, recovery.spared_bytes > 0),
+                if believed { (wanted, true) } else { (Offset(0), false) }
+            );
+            assert_eq!(partition.bounds().log_end, Offset(302));
+            assert_eq!(partition.with_producers(|producers| producers.get(7).map(Producer::last_sequence)), Some(301));
+            assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(5), Offset(302))));
+            partition.log().take_offline("the test crashes again");
+        });
+    };
+    check(point, true);
+    // Nothing is known; too low, too high, within a batch, of another life of the name: no snapshot says so.
+    for wanted in [0, 200, 298, 301, 4_000_000_000, i64::MAX] {
+        check(Offset(wanted), false);
+    }
+    // The point's snapshot stayed, and is broken, or gone; then there is no producer but from the batches.
+    std::fs::write(files.join(&snapshot), &right[..right.len() - 1]).unwrap();
+    check(point, false);
+    assert!(!files.join(&snapshot).exists());
+    check(point, false);
+    // Epochs below the point would be known by nobody.
+    std::fs::write(files.join(&snapshot), &right).unwrap();
+    std::fs::write(files.join(EPOCHS_FILE), "0\n1\n").unwrap();
+    check(point, false);
+    std::fs::write(files.join(EPOCHS_FILE), &epochs).unwrap();
+    check(point, true);
 }

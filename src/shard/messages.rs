@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::controller::Outcome;
 use super::coordinators::ListedGroup;
 use super::partitions::{Acknowledged, AppendError, AppendRules, Position, ReadError};
+use super::points::TopicPoint;
 use super::reads::Limits;
 use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::coordinator::group::GroupError;
@@ -60,6 +61,9 @@ pub enum Call {
     EpochEnds(Vec<EpochQuery>),
     /// To a core behind the same broker: the groups it coordinates.
     ListGroups,
+    /// To core 0: new recovery points. `first`: the first report of its core. Answered when
+    /// the file has them.
+    Points { points: Vec<TopicPoint>, first: bool },
     /// To the core of a coordinator: a whole request, to be handled there.
     Request(ForwardedRequest),
 }
@@ -73,6 +77,8 @@ pub enum Answer {
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     EpochEnds(Vec<Result<Option<(LeaderEpoch, Offset)>, ReadError>>),
     ListGroups(Result<Vec<ListedGroup>, GroupError>),
+    /// Whether the file has them.
+    Points(bool),
     /// The encoded body of the answer, or `None` when the connection has to be closed.
     Request(Option<Bytes>),
 }

@@ -14,6 +14,7 @@ mod journal;
 pub mod messages;
 pub mod partitions;
 pub mod placement;
+mod points;
 mod producer_ids;
 pub mod reads;
 mod router;
@@ -37,6 +38,7 @@ use crate::config::BrokerConfig;
 use crate::log::journal::Replay;
 use crate::metadata::Image;
 use crate::metrics::Requests;
+use crate::partition::RecoveryPoints;
 use crate::runtime::clock;
 use crate::runtime::disk::Disk;
 use crate::runtime::task::StopFlag;
@@ -48,6 +50,7 @@ use images::Images;
 use messages::ForwardedRequest;
 use partitions::Partitions;
 use placement::Placement;
+use points::Points;
 use producer_ids::ProducerIds;
 use router::Router;
 
@@ -79,6 +82,9 @@ pub struct Core {
     partitions: Partitions,
     /// What the journals of the process before hold.
     replay: Arc<Replay>,
+    /// What the process before knew of recovery points.
+    recovery_points: Arc<RecoveryPoints>,
+    points: Points,
     coordinators: Coordinators,
     router: Router,
     /// Only on core 0.

@@ -16,8 +16,8 @@ use super::{Core, rules};
 use crate::base::hash::OwnKeys;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::log::journal::Journal;
-use crate::log::{LogError, Stage, TailMemory, Waiting};
+use crate::log::journal::{Journal, Journaled};
+use crate::log::{LogError, Stage, TailMemory, Unpointed, Waiting};
 use crate::metadata::controller::METADATA_TOPIC;
 use crate::metadata::image::{ResourceType, Topic};
 use crate::metadata::{Delta, Image};
@@ -32,6 +32,9 @@ use crate::runtime::task::{self, OnPanic, Queue};
 /// Partitions opened or removed at the same time on one core: enough to keep the
 /// drive busy while each waits for its files.
 const OPEN_AT_ONCE: usize = 16;
+
+/// How often an opening that takes long says how far it is.
+const OPENING_TOLD_EVERY: Duration = Duration::from_secs(5);
 
 enum Slot {
     /// Its files are being opened or made.
@@ -62,6 +65,8 @@ pub struct Partitions {
     tail_memory: Rc<TailMemory>,
     /// Where small batches of all of them become durable together.
     journal: Rc<Journal>,
+    /// What they wrote since somebody looked for those that want a recovery point.
+    unpointed: Rc<Unpointed>,
     /// What a topic without options of its own is like; shared by all that have none.
     topic_defaults: Rc<TopicConfig>,
 }
@@ -73,6 +78,7 @@ impl Partitions {
             slots: RefCell::default(),
             journal: Journal::new(&tail_memory),
             tail_memory,
+            unpointed: Unpointed::new(),
             topic_defaults: Rc::new(config.topic_defaults()),
         }
     }
@@ -85,6 +91,11 @@ impl Partitions {
     /// This core's journal.
     pub fn journal(&self) -> &Rc<Journal> {
         &self.journal
+    }
+
+    /// What its logs wrote since somebody looked for those that want a recovery point.
+    pub fn unpointed(&self) -> &Rc<Unpointed> {
+        &self.unpointed
     }
 
     /// The effective options of a topic.
@@ -402,17 +413,80 @@ pub fn epoch_end(core: &Core, query: &EpochQuery) -> Result<Option<(LeaderEpoch,
 
 /// Opens everything this core owns of its image: recovery where the last stop was not
 /// clean, several at a time.
-pub async fn open_all(core: &Rc<Core>) {
+///
+/// # Errors
+/// The data directory cannot be made durable.
+pub async fn open_all(core: &Rc<Core>) -> std::io::Result<()> {
     let image = core.image();
     let began = clock::now();
+    if !core.identity.clean {
+        // What a killed process left of names, once for all directories.
+        core.disk.sync_dir(core.data_dir()).await?;
+    }
     let mut jobs = Vec::new();
     for topic in image.topics() {
         jobs.extend(owned(core, topic, topic.partitions.keys().copied()));
     }
     let count = jobs.len();
     open(core, jobs).await;
-    if count > 0 {
-        tracing::info!(core = core.index.0, "{count} partitions opened in {} ms", began.elapsed().as_millis());
+    if count == 0 {
+        return Ok(());
+    }
+    let took = began.elapsed().as_millis();
+    let sum = Opened::of(core, count);
+    if sum.checked + sum.journaled == 0 {
+        tracing::info!(core = core.index.0, "{count} partitions opened in {took} ms");
+    } else {
+        tracing::info!(
+            core = core.index.0,
+            "{count} partitions opened in {took} ms: {} checked, {} of them from a recovery point on, {} bytes read, {} \
+             spared, {} cut off; {} bytes of {} partitions filed from the journals",
+            sum.checked,
+            sum.pointed,
+            sum.scanned_bytes,
+            sum.spared_bytes,
+            sum.cut_bytes,
+            sum.journaled_bytes,
+            sum.journaled,
+        );
+    }
+    Ok(())
+}
+
+/// What opening the partitions of a core took together.
+#[derive(Default)]
+struct Opened {
+    /// Partitions that are open or have failed.
+    done: usize,
+    /// Partitions that were checked, those of them with a recovery point, and those of which the journals held
+    /// something.
+    checked: usize,
+    pointed: usize,
+    journaled: usize,
+    scanned_bytes: u64,
+    spared_bytes: u64,
+    cut_bytes: u64,
+    journaled_bytes: u64,
+}
+
+impl Opened {
+    /// So far, of `wanted` partitions.
+    fn of(core: &Core, wanted: usize) -> Opened {
+        let slots = core.partitions.slots.borrow();
+        let opening = slots.values().filter(|slot| matches!(slot, Slot::Opening)).count();
+        let mut sum = Opened { done: wanted.saturating_sub(opening), ..Opened::default() };
+        for slot in slots.values() {
+            let Slot::Open(partition) = slot else { continue };
+            let recovery = partition.recovery();
+            sum.checked += usize::from(recovery.checked);
+            sum.pointed += usize::from(recovery.checked && recovery.point > Offset::ZERO);
+            sum.journaled += usize::from(recovery.journaled_bytes > 0);
+            sum.scanned_bytes += recovery.scanned_bytes;
+            sum.spared_bytes += recovery.spared_bytes;
+            sum.cut_bytes += recovery.cut_bytes;
+            sum.journaled_bytes += recovery.journaled_bytes;
+        }
+        sum
     }
 }
 
@@ -495,7 +569,7 @@ async fn open(core: &Rc<Core>, jobs: Vec<Job>) {
     for job in &jobs {
         core.partitions.set(job.topic.id, job.partition, Slot::Opening);
     }
-    let workers = jobs.len().min(OPEN_AT_ONCE);
+    let (count, workers) = (jobs.len(), jobs.len().min(OPEN_AT_ONCE));
     let jobs = Rc::new(RefCell::new(jobs));
     let mut ended = Vec::new();
     for _ in 0..workers {
@@ -511,8 +585,16 @@ async fn open(core: &Rc<Core>, jobs: Vec<Job>) {
             }
         });
     }
-    for end in ended {
-        let _ = end.await;
+    for mut end in ended {
+        while clock::timeout(OPENING_TOLD_EVERY, &mut end).await.is_none() {
+            let sum = Opened::of(core, count);
+            tracing::info!(
+                core = core.index.0,
+                "{} of {count} partitions are open, {} bytes of them were read",
+                sum.done,
+                sum.scanned_bytes
+            );
+        }
     }
 }
 
@@ -520,14 +602,17 @@ async fn open_one(core: &Rc<Core>, job: Job) {
     let id = TopicPartition { topic: Rc::clone(&job.topic.name), partition: job.partition };
     // Once all cores have what was found nothing is left.
     let journaled = match core.replay.is_done() {
-        true => Vec::new(),
-        false => core.replay.take(job.topic.id, job.partition),
+        true => Journaled::default(),
+        false => core.replay.take(job.topic.id, job.partition, core.data_dir()),
     };
     let any_journaled = !journaled.is_empty();
     let options = PartitionOptions {
         journal: Some(Rc::clone(&core.partitions.journal)),
         journaled,
         leader_epoch: job.leader_epoch,
+        recovery_point: core.recovery_points.get(&id.topic, id.partition),
+        unpointed: Some(Rc::clone(&core.partitions.unpointed)),
+        name_is_durable: true,
         producer_id_expiration_ms: i64::from(core.config.producer_id_expiration_ms),
         ..PartitionOptions::new(job.config, Rc::clone(&core.partitions.tail_memory))
     };

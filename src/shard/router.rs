@@ -11,6 +11,7 @@ use super::Core;
 use super::images::Images;
 use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message};
 use super::partitions::{self, Parking};
+use super::points;
 use super::reads;
 use crate::base::CoreIndex;
 use crate::base::wait::{self, Receiver, Sender};
@@ -165,6 +166,7 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
             Answer::EpochEnds(wanted.iter().map(|query| partitions::epoch_end(core, query)).collect())
         }
         Call::ListGroups => Answer::ListGroups(core.coordinators.list()),
+        Call::Points { points, first } => Answer::Points(points::reported(core, &points, first).await),
         Call::Request(request) => match core.handler.get() {
             Some(handler) => Answer::Request(handler(Rc::clone(core), request).await),
             None => Answer::Request(None),

@@ -17,6 +17,7 @@ use super::journal;
 use super::messages::Message;
 use super::partitions::{self, Partitions};
 use super::placement::Placement;
+use super::points;
 use super::producer_ids::ProducerIds;
 use super::router::{self, Router};
 use super::{Core, Identity, upkeep};
@@ -27,6 +28,7 @@ use crate::config::BrokerConfig;
 use crate::log::journal::Replay;
 use crate::metadata::{Image, JournalError};
 use crate::metrics::Requests;
+use crate::partition::RecoveryPoints;
 use crate::runtime;
 use crate::runtime::disk::Disk;
 use crate::runtime::mesh::Ends;
@@ -40,6 +42,8 @@ pub struct Setup {
     pub cores: u16,
     /// What the journals of the process before hold.
     pub replay: Arc<Replay>,
+    /// What it knew of recovery points; empty after a clean stop.
+    pub recovery_points: Arc<RecoveryPoints>,
 }
 
 /// Why a core did not start.
@@ -55,7 +59,7 @@ pub enum StartError {
 
 /// Builds a core's world and brings it to where it can serve.
 pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Disk) -> Result<Rc<Core>, StartError> {
-    let Setup { config, identity, cores, replay } = setup;
+    let Setup { config, identity, cores, replay, recovery_points } = setup;
     let (outbox, inbox) = ends.connect();
     let random = runtime::random_bytes();
     let core = Rc::new(Core {
@@ -66,6 +70,8 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         images: Images::default(),
         partitions: Partitions::new(&config),
         replay,
+        recovery_points,
+        points: Default::default(),
         coordinators: Coordinators::new(&config),
         router: Router::new(outbox),
         controller: OnceCell::new(),
@@ -95,9 +101,10 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
     if core.stop.is_raised() {
         return Err(StartError::Stopped);
     }
-    partitions::open_all(&core).await;
+    partitions::open_all(&core).await.map_err(StartError::Directory)?;
     core.replay.core_is_done();
     journal::start(&core);
+    points::start(&core);
     core.coordinators.load_all(&core).await;
     task::spawn(Queue::Log, "images", OnPanic::StopProcess, images::follow(Rc::clone(&core)));
     if index == CoreIndex(0) {
@@ -129,6 +136,7 @@ pub async fn stop(core: &Rc<Core>) -> bool {
     task::all_ended("upkeep").await;
     core.coordinators.stop().await;
     let mut clean = partitions::close_all(core).await;
+    points::stop(core).await;
     journal::stop(core, clean).await;
     if let Some(controller) = core.controller.get() {
         clean &= controller

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::format::Shape;
-use super::{Journal, JournalPlace, Replay};
+use super::{Journal, JournalPlace, Replay, read};
 use crate::base::limits::FLUSH_LATER;
 use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::config::TopicConfig;
@@ -306,10 +306,10 @@ fn a_log_that_fails_keeps_its_place_and_the_others_go_on() {
         drop(failed);
         // What only the journal has of it is still there.
         let file = core.disk.disk().read_file(&Journal::path(Path::new(DIR), 0)).await.unwrap();
-        let (replay, errors) = Replay::new(vec![(0, file.into())], 1);
+        let (replay, errors) = Replay::new(vec![(0, read(&file[..], 0).unwrap())], 1);
         assert_eq!(errors, []);
-        let entries = replay.take(Uuid([9; 16]), 0);
-        assert_eq!(entries.last().map(|entry| entry.end), Some(kept));
+        let journaled = replay.take(Uuid([9; 16]), 0, Path::new(DIR));
+        assert_eq!(journaled.entries().last().map(|entry| entry.end), Some(kept));
     });
 }
 

@@ -45,14 +45,15 @@
 //! written: nobody was told that it, or one behind it, is durable. If one behind it says
 //! otherwise, the drive has lost what it had: damage, which is reported.
 //!
-//! Reading allocates for nothing that a file claims.
+//! A file is read twice, in pieces: once to see which groups count, once for what is in those.
+//! What is kept is where each entry's batches lie; they are read when their log is open and
+//! says which of them it lacks. Nothing is allocated for what a file claims.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 
 use crate::base::crc::crc32c;
-use crate::base::limits::BLOCK_BYTES;
+use crate::base::limits::{BLOCK_BYTES, JOURNAL_PIECE_BYTES, LOG_WRITE_BYTES_MAX};
 use crate::base::{Offset, Uuid};
 use crate::runtime::disk::Buffer;
 
@@ -192,53 +193,91 @@ impl GroupBuilder {
     }
 }
 
-/// What a journal holds of one log: consecutive batches.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Where consecutive batches of one log lie in a journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
-    pub topic: Uuid,
-    pub partition: i32,
     pub base: Offset,
     /// The offset after the last batch.
     pub end: Offset,
-    pub batches: Bytes,
+    /// Of the batches, in the file.
+    pub position: u64,
+    pub len: u32,
+    /// Whose file it is: the core's number.
+    pub core: u16,
 }
 
 /// What was found in a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// In the order in which they were written.
-    pub entries: Vec<Entry>,
+    /// By topic id and partition, in the order in which they were written.
+    pub entries: HashMap<(Uuid, i32), Vec<Entry>>,
     /// Something that was durable is not there.
     pub damage: Option<String>,
 }
 
-/// Reads a whole journal file of core `core`.
-pub fn read(file: &Bytes, core: u32) -> Contents {
-    let Some(head) = FileHead::decode(file) else {
-        // A file that is not ready yet has no head.
-        let begun = file.iter().take(FILE_HEAD_BYTES).any(|byte| *byte != 0);
-        return Contents { damage: begun.then(|| "its head is broken".into()), ..Contents::default() };
-    };
-    if head.core != core {
-        let damage = format!("it was written for core {}", head.core);
-        return Contents { damage: Some(damage), ..Contents::default() };
+/// A journal file, to be read.
+pub trait Source {
+    /// Its length in bytes.
+    fn length(&self) -> u64;
+
+    /// Fills `into` from `position`, all of which lies within the file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()>;
+}
+
+impl Source for [u8] {
+    fn length(&self) -> u64 {
+        self.len() as u64
     }
-    let end = head.shape.file_bytes().map_or(file.len(), |bytes| bytes.min(file.len() as u64) as usize);
-    let mut groups: BTreeMap<u64, (GroupHead, Vec<Entry>)> = BTreeMap::new();
-    let mut at = BLOCK_BYTES;
+
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
+        let from = position as usize;
+        into.copy_from_slice(self.get(from..from + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// A group whose checksum is right.
+struct Group {
+    head: GroupHead,
+    position: u64,
+    len: usize,
+}
+
+/// Reads the journal file of core `core`, in pieces.
+///
+/// # Errors
+/// It cannot be read. What is wrong with its bytes is no error, see [`Contents::damage`].
+pub fn read(file: &(impl Source + ?Sized), core: u16) -> io::Result<Contents> {
+    let mut pieces = Pieces { file, len: file.length(), bytes: Vec::new(), from: 0 };
+    let Some(head) = FileHead::decode(pieces.at(0, BLOCK_BYTES)?) else {
+        // A file that is not ready yet has no head.
+        let begun = pieces.at(0, FILE_HEAD_BYTES)?.iter().any(|byte| *byte != 0);
+        return Ok(Contents { damage: begun.then(|| "its head is broken".into()), ..Contents::default() });
+    };
+    if head.core != u32::from(core) {
+        let damage = format!("it was written for core {}", head.core);
+        return Ok(Contents { damage: Some(damage), ..Contents::default() });
+    }
+    let end = head.shape.file_bytes().map_or(pieces.len, |bytes| bytes.min(pieces.len));
+    pieces.len = end;
+    let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
+    let mut at = BLOCK_BYTES as u64;
     while at < end {
-        match group(&file.slice(at..end), head.life, at as u64) {
-            Some((group, entries, len)) => {
-                groups.insert(group.sequence, (group, entries));
-                at += len.next_multiple_of(BLOCK_BYTES);
+        match group(pieces.at(at, LOG_WRITE_BYTES_MAX)?, head.life, at) {
+            Some((head, len)) => {
+                groups.insert(head.sequence, Group { head, position: at, len });
+                at += (len as u64).next_multiple_of(BLOCK_BYTES as u64);
             }
             // Nothing, or of before: the next block may begin one.
-            None => at += BLOCK_BYTES,
+            None => at += BLOCK_BYTES as u64,
         }
     }
-    let Some((last, (newest, _))) = groups.last_key_value() else { return Contents::default() };
-    let (last, oldest) = (*last, newest.oldest);
-    let durable = groups.values().map(|(group, _)| group.durable).max().unwrap_or(0);
+    let Some((last, newest)) = groups.last_key_value() else { return Ok(Contents::default()) };
+    let (last, oldest) = (*last, newest.head.oldest);
+    let durable = groups.values().map(|group| group.head.durable).max().unwrap_or(0);
     let mut run_end = oldest;
     while groups.contains_key(&run_end) {
         run_end = run_end.saturating_add(1);
@@ -246,12 +285,43 @@ pub fn read(file: &Bytes, core: u32) -> Contents {
     let damage = (run_end <= durable).then(|| format!("group {run_end} of {oldest} to {durable} is not there"));
     // Of a damaged one as much as there is: each log sees for itself what it lacks.
     let until = if damage.is_some() { last.saturating_add(1) } else { run_end };
-    let entries = groups.into_iter().filter(|(sequence, _)| (oldest..until).contains(sequence));
-    Contents { entries: entries.flat_map(|(_, (_, entries))| entries).collect(), damage }
+    let mut contents = Contents { entries: HashMap::new(), damage };
+    for (_, group) in groups.range(oldest.min(until)..until) {
+        let bytes = pieces.at(group.position, group.len)?;
+        entries(&bytes[..group.len.min(bytes.len())], |log, place| {
+            let entry = Entry { position: group.position + place.position, core, ..place };
+            contents.entries.entry(log).or_default().push(entry);
+        });
+    }
+    Ok(contents)
 }
 
-/// The group that `bytes` begin with, and its length.
-fn group(bytes: &Bytes, life: u64, position: u64) -> Option<(GroupHead, Vec<Entry>, usize)> {
+/// A file of which a piece is in memory.
+struct Pieces<'a, S: ?Sized> {
+    file: &'a S,
+    len: u64,
+    bytes: Vec<u8>,
+    /// Where in the file they begin.
+    from: u64,
+}
+
+impl<S: Source + ?Sized> Pieces<'_, S> {
+    /// Bytes from `position`: `len` of them, or up to the end of the file.
+    fn at(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
+        let to = (position + len as u64).min(self.len);
+        if position < self.from || to > self.from + self.bytes.len() as u64 {
+            let wanted = (JOURNAL_PIECE_BYTES.max(len) as u64).min(self.len.saturating_sub(position));
+            self.bytes.resize(wanted as usize, 0);
+            self.from = position;
+            self.file.read_at(position, &mut self.bytes)?;
+        }
+        let from = (position - self.from) as usize;
+        Ok(&self.bytes[from.min(self.bytes.len())..(to.max(position) - self.from) as usize])
+    }
+}
+
+/// What the group says of itself that `bytes` begin with, and its length.
+fn group(bytes: &[u8], life: u64, position: u64) -> Option<(GroupHead, usize)> {
     let head = bytes.get(..GROUP_HEAD_BYTES)?;
     if head[..4] != *GROUP_MAGIC || u64_at(head, 8) != life || u64_at(head, 24) != position {
         return None;
@@ -263,22 +333,26 @@ fn group(bytes: &Bytes, life: u64, position: u64) -> Option<(GroupHead, Vec<Entr
     }
     let parsed =
         GroupHead { life, sequence: u64_at(head, 16), position, oldest: u64_at(head, 32), durable: u64_at(head, 40) };
-    let mut entries = Vec::new();
+    (entries(whole, |_, _| {})? == u32_at(head, 52)).then_some((parsed, len))
+}
+
+/// Shows the entries of a group, with positions in it; gives how many there are. `None`: they do not
+/// fill it.
+fn entries(whole: &[u8], mut show: impl FnMut((Uuid, i32), Entry)) -> Option<u32> {
     let mut at = GROUP_HEAD_BYTES;
-    while at < len {
+    let mut count = 0;
+    while at < whole.len() {
         let entry = whole.get(at..at + ENTRY_HEAD_BYTES)?;
         let from = at + ENTRY_HEAD_BYTES;
-        let to = from.checked_add(u32_at(entry, 36) as usize).filter(|to| *to <= len)?;
-        entries.push(Entry {
-            topic: Uuid(entry[..16].try_into().expect("16 bytes")),
-            partition: u32_at(entry, 16) as i32,
-            base: Offset(u64_at(entry, 20) as i64),
-            end: Offset(u64_at(entry, 28) as i64),
-            batches: bytes.slice(from..to),
-        });
+        let len = u32_at(entry, 36);
+        let to = from.checked_add(len as usize).filter(|to| *to <= whole.len())?;
+        let log = (Uuid(entry[..16].try_into().expect("16 bytes")), u32_at(entry, 16) as i32);
+        let base = Offset(u64_at(entry, 20) as i64);
+        show(log, Entry { base, end: Offset(u64_at(entry, 28) as i64), position: from as u64, len, core: 0 });
         at = to;
+        count += 1;
     }
-    (entries.len() == u32_at(head, 52) as usize).then_some((parsed, entries, len))
+    Some(count)
 }
 
 fn put(to: &mut [u8], at: usize, bytes: &[u8]) {

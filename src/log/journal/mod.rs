@@ -47,8 +47,8 @@ use super::error::describe;
 use super::{Inner, TailMemory};
 use format::FileHead;
 
-pub use format::{Entry as JournalEntry, Shape};
-pub use replay::{Replay, ReplayError};
+pub use format::{Contents as JournalContents, Entry as JournalEntry, Shape, Source as JournalSource, read};
+pub use replay::{Journaled, Replay, ReplayError};
 
 /// Begins the names of journal files; the core's number follows. Kafka ignores files that
 /// it does not know in a data directory.

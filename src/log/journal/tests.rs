@@ -1,15 +1,14 @@
 //! The bytes of a journal file: what is believed of it, and what never is.
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::format::{Contents, Entry, FileHead, GROUP_HEAD_BYTES, GroupBuilder, GroupHead, Shape, read};
+use super::format::{self, FileHead, GROUP_HEAD_BYTES, GroupBuilder, GroupHead, Shape};
 use crate::base::limits::BLOCK_BYTES;
 use crate::base::{Offset, Uuid};
 use crate::runtime::run_one;
 
 const SHAPE: Shape = Shape { region_bytes: 4 * BLOCK_BYTES as u64, regions: 3 };
-const CORE: u32 = 2;
+const CORE: u16 = 2;
 
 /// A file that is written by hand.
 #[derive(Clone)]
@@ -27,7 +26,7 @@ impl Written {
 
     fn begin(&mut self, life: u64) {
         self.life = life;
-        let head = FileHead { core: CORE, shape: SHAPE, life }.encode();
+        let head = FileHead { core: u32::from(CORE), shape: SHAPE, life }.encode();
         self.bytes[..BLOCK_BYTES].copy_from_slice(head.as_slice());
     }
 
@@ -39,7 +38,7 @@ impl Written {
     }
 
     fn read(&self) -> Contents {
-        read(&Bytes::from(self.bytes.clone()), CORE)
+        read(&self.bytes, CORE)
     }
 
     /// The sequences of what is believed.
@@ -51,13 +50,44 @@ impl Written {
     }
 }
 
+/// What a file holds of a log, with the batches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Entry {
+    topic: Uuid,
+    partition: i32,
+    base: Offset,
+    end: Offset,
+    batches: Vec<u8>,
+}
+
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Contents {
+    entries: Vec<Entry>,
+    damage: Option<String>,
+}
+
+/// Reads a file, and then its batches from where they are said to be.
+fn read(bytes: &[u8], core: u16) -> Contents {
+    let contents = format::read(bytes, core).unwrap();
+    let of_log = |((topic, partition), entries): ((Uuid, i32), Vec<format::Entry>)| {
+        entries.into_iter().map(move |entry| {
+            assert_eq!(entry.core, core);
+            let batches = bytes[entry.position as usize..][..entry.len as usize].to_vec();
+            Entry { topic, partition, base: entry.base, end: entry.end, batches }
+        })
+    };
+    let mut entries: Vec<Entry> = contents.entries.into_iter().flat_map(of_log).collect();
+    entries.sort_by_key(|entry| entry.base);
+    Contents { entries, damage: contents.damage }
+}
+
 fn entry(sequence: u64) -> Entry {
     Entry {
         topic: Uuid([sequence as u8; 16]),
         partition: sequence as i32,
         base: Offset(sequence as i64 * 10),
         end: Offset(sequence as i64 * 10 + 3),
-        batches: Bytes::from(format!("batches of {sequence}")),
+        batches: format!("batches of {sequence}").into_bytes(),
     }
 }
 
@@ -124,7 +154,7 @@ fn garbage_with_a_right_checksum_is_never_taken() {
         // Another core's file, as a whole and in part.
         let mut other = Written::new(9);
         other.put(1, 2, 1, 1);
-        assert_eq!(read(&Bytes::from(other.bytes.clone()), CORE + 1).entries, []);
+        assert_eq!(read(&other.bytes, CORE + 1).entries, []);
         let mut mixed = Written::new(7);
         mixed.put(0, 1, 1, 0);
         mixed.bytes[to..to + BLOCK_BYTES].copy_from_slice(&other.bytes[to..to + BLOCK_BYTES]);
@@ -163,9 +193,9 @@ fn what_was_durable_and_is_not_there_is_reported() {
         let mut broken = Written::new(7);
         broken.bytes[20] ^= 1;
         assert!(broken.read().damage.is_some());
-        assert_eq!(read(&Bytes::from(vec![0; 10_000]), CORE), Contents::default());
-        assert_eq!(read(&Bytes::new(), CORE), Contents::default());
-        assert!(read(&Bytes::from(Written::new(7).bytes), CORE + 1).damage.is_some());
+        assert_eq!(read(&[0; 10_000], CORE), Contents::default());
+        assert_eq!(read(&[], CORE), Contents::default());
+        assert!(read(&Written::new(7).bytes, CORE + 1).damage.is_some());
     });
 }
 

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -406,6 +407,20 @@ pub async fn sync_dir(path: &Path) -> io::Result<()> {
 pub async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
     on_helper(move || fs::read(path)).await
+}
+
+pub async fn read_places(path: &Path, places: Vec<(u64, usize)>) -> io::Result<Vec<Vec<u8>>> {
+    let path = path.to_owned();
+    on_helper(move || {
+        let file = fs::File::open(path)?;
+        let read = |(position, len)| {
+            let mut bytes = vec![0; len];
+            file.read_exact_at(&mut bytes, position)?;
+            Ok(bytes)
+        };
+        places.into_iter().map(read).collect()
+    })
+    .await
 }
 
 pub async fn write_file(path: &Path, bytes: Vec<u8>) -> io::Result<()> {

@@ -201,6 +201,27 @@ impl Disk {
         }
     }
 
+    /// Bytes of a file from several places, each a position and a length; all of them, or an
+    /// error. Not for a file that is being written. Goes through the page cache: for many
+    /// small pieces of a file that was read a moment ago.
+    pub async fn read_places(&self, path: &Path, places: Vec<(u64, usize)>) -> io::Result<Vec<Vec<u8>>> {
+        match &self.0 {
+            DiskKind::Direct => direct::read_places(path, places).await,
+            DiskKind::Custom(disk) => {
+                let file = disk.open(path, Open::READ_ONLY).await?;
+                let mut read = Vec::with_capacity(places.len());
+                for (position, len) in places {
+                    let bytes = file.read(position, len).await?.as_slice().to_vec();
+                    if bytes.len() < len {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    read.push(bytes);
+                }
+                Ok(read)
+            }
+        }
+    }
+
     /// Puts a small file in place as a whole and durably: after a crash it holds
     /// the old bytes or the new ones. Writes `NAME.tmp` beside it, flushes, renames
     /// and syncs the directory, as Kafka's `Utils.atomicMoveWithFallback` users do.
