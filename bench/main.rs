@@ -2,13 +2,14 @@
 //!
 //! An independent witness: open loop, latency counted from the intended send
 //! time, plain threads and sockets. Of corelog it uses only `base` and `record`
-//! (and what the microbenchmarks time: `wire` and `metrics`); a request is built
+//! (and what the microbenchmarks time: `wire` and `metrics`, and for `fetch-paths` the
+//! part of the runtime that was made for it); a request is built
 //! once, by the kafka-protocol crate, and sent again and again. Everything it
 //! prints says what an acknowledgement meant and where it was got.
 //!
 //! `produce`, `consume`, `end-to-end`, `partitions` and `drain` measure a broker,
-//! `start` times its start; `disk` and `net` measure what the machine could do
-//! without one; `plot` draws what was measured; `micro` times what every record
+//! `start` times its start; `disk`, `net` and `fetch-paths` measure what the machine
+//! could do without one; `plot` draws what was measured; `micro` times what every record
 //! and request passes through, without a broker.
 
 mod answers;
@@ -21,6 +22,7 @@ mod disk;
 mod drain;
 mod end_to_end;
 mod failure;
+mod fetch_paths;
 mod host;
 mod latency;
 mod link;
@@ -43,7 +45,9 @@ use serde_json::json;
 
 use crate::failure::{Doing, Outcome};
 use crate::latency::Latencies;
-use crate::options::{DiskOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, What, seconds};
+use crate::options::{
+    DiskOptions, FetchPathsOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, What, seconds,
+};
 use crate::report::{add, print, report_runs};
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         What::Start(options) => start(&options),
         What::Disk(options) => disk(&options),
         What::Net(options) => net(&options),
+        What::FetchPaths(options) => fetch_paths(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,6 +127,31 @@ fn net(options: &NetOptions) -> Outcome<()> {
         "version": env!("CARGO_PKG_VERSION"),
         "seconds": options.seconds,
         "host": host::facts(),
+    });
+    add(&mut result, measured);
+    print(options.json.as_deref(), &lines.join("\n"), &result)
+}
+
+fn fetch_paths(options: &FetchPathsOptions) -> Outcome<()> {
+    let probe = fetch_paths::Probe {
+        duration: seconds(options.seconds),
+        rounds: options.rounds,
+        file_bytes: options.file_mib << 20,
+        hot_bytes: options.hot_mib << 20,
+        consumers: options.consumers.clone(),
+        response_bytes: options.bytes.clone(),
+        rate: options.rate,
+        only: options.only.clone(),
+        server_cpu: options.server_cpu,
+        client_cpu: options.client_cpu,
+    };
+    let (lines, measured) = fetch_paths::measure(&options.dir, &probe)?;
+    let mut result = json!({
+        "kind": "fetch-paths",
+        "version": env!("CARGO_PKG_VERSION"),
+        "seconds": options.seconds,
+        "host": host::facts(),
+        "drive": host::drive_facts(&options.dir)?,
     });
     add(&mut result, measured);
     print(options.json.as_deref(), &lines.join("\n"), &result)

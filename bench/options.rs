@@ -48,6 +48,8 @@ pub enum What {
     Disk(DiskOptions),
     /// Measure TCP over loopback: bytes a second, and the time of a request and its answer
     Net(NetOptions),
+    /// Measure ways for bytes of a file or of memory to reach sockets: what each costs the thread that serves
+    FetchPaths(FetchPathsOptions),
 }
 
 #[derive(Args)]
@@ -344,6 +346,46 @@ pub struct NetOptions {
     #[arg(long, value_name = "CPU")]
     pub server_cpu: Option<usize>,
     /// CPU for the end that asks
+    #[arg(long, value_name = "CPU")]
+    pub client_cpu: Option<usize>,
+    /// Write the result as JSON; - is standard output, instead of the lines
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct FetchPathsOptions {
+    /// Where to measure; two files are written there and removed
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Receivers, all at the same place of the file
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,16")]
+    pub consumers: Vec<usize>,
+    /// Bytes of a response: powers of two from 4096 to 1048576
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "1048576,65536")]
+    pub bytes: Vec<usize>,
+    /// Seconds of each of a row's two measurements, at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Go over all rows so many times; figures are medians
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Responses per second of the calm measurement, of all receivers together
+    #[arg(long, value_name = "N", default_value_t = 200.0, value_parser = positive)]
+    pub rate: f64,
+    /// Size of the file that is read cold
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub file_mib: u64,
+    /// Size of what is kept in memory
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub hot_mib: u64,
+    /// Only these ways
+    #[arg(long, value_name = "WAY,...", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// CPU for the thread that serves. Default: where the kernel puts it
+    #[arg(long, value_name = "CPU")]
+    pub server_cpu: Option<usize>,
+    /// CPU for the thread that receives
     #[arg(long, value_name = "CPU")]
     pub client_cpu: Option<usize>,
     /// Write the result as JSON; - is standard output, instead of the lines

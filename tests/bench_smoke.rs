@@ -188,6 +188,34 @@ fn the_limits_of_the_machine_are_measured() {
 }
 
 #[test]
+fn ways_to_a_socket_are_measured() {
+    let folder = harness::folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog-bench"));
+    command.args(["fetch-paths", "--dir", folder.path().to_str().unwrap(), "--seconds", "0.02", "--rounds", "1"]);
+    command.args(["--file-mib", "64", "--hot-mib", "4", "--consumers", "2", "--bytes", "65536", "--json", "-"]);
+    // The program itself fails if a wrong byte arrives.
+    let text = run(&mut command, wait::seconds(240));
+    let result: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let rows = result["rows"].as_array().unwrap();
+    let names: std::collections::BTreeSet<&str> = rows.iter().map(|row| row["way"].as_str().unwrap()).collect();
+    assert!(names.len() == 24 && rows.len() == 24, "{result:#}");
+    for row in rows {
+        // What needs a newer kernel, or more locked memory than this user may have, or a file system with direct I/O,
+        // says so.
+        let needs_nothing = ["send", "sendfile", "vmsplice"].contains(&row["way"].as_str().unwrap());
+        if !needs_nothing && row["not_here"].is_string() {
+            continue;
+        }
+        for phase in ["fast", "calm"] {
+            assert!(row[phase]["bytes"].as_f64().unwrap() >= 65536.0, "{row:#}");
+            assert!(row[phase]["cpu_s_per_gb"].as_f64().unwrap() > 0.0, "{row:#}");
+        }
+        assert!(row["calm"]["p50_us"].as_f64().unwrap() > 0.0, "{row:#}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_start_is_timed_and_the_broker_lives_on() {
     let kind = Kind::from_environment();
     if matches!(kind, Kind::Existing { .. }) {

@@ -11,6 +11,7 @@ pub mod clock;
 mod cores;
 mod dir_lock;
 pub mod disk;
+pub mod fetch_ways;
 
 mod host;
 mod jobs;
