@@ -1,6 +1,6 @@
 //! Ways for bytes of a file, or of memory, to reach sockets: one thread that serves many receivers in one of them, so
 //! that they can be measured side by side. For `corelog-bench fetch-paths`; a broker never runs it. What came of it is
-//! docs/decisions/0007.
+//! docs/decisions/0008.
 //!
 //! A receiver asks with one byte, [`ASK`], and gets the next response of a stream that repeats the file without end. With
 //! [`MARK`], on the first connection and when nothing is owed to anybody, everyone begins again at the start of the
