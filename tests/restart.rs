@@ -4,11 +4,12 @@ mod harness;
 
 use harness::broker::{Broker, Options, allowed_cpus, free_ports};
 use harness::wait::{self, PATIENCE, seconds};
-use harness::{ledger, records, unique};
+use harness::{crash, ledger, records, unique};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -49,6 +50,60 @@ fn sigterm_under_load_loses_nothing_acknowledged() {
     let sent = vec![load.join().unwrap()];
     assert_eq!(ledger.failures(), [""; 0]);
     ledger::check(&bootstrap, &topic, &sent, &ledger);
+}
+
+#[test]
+fn a_start_after_a_kill_goes_on_from_recovery_points() {
+    const RECORDS: usize = 8;
+    let options = Options::default().set("log.flush.offset.checkpoint.interval.ms=0");
+    let mut broker = Broker::with(options);
+    if !broker.is_ours() || !broker.is_corelog() {
+        return;
+    }
+    let (bootstrap, topic) = (broker.bootstrap(), unique("pointed"));
+    records::create_topic(&bootstrap, &topic, 1);
+    let producer: BaseProducer = records::config(&bootstrap).create().unwrap();
+    let value = vec![b'v'; 500_000];
+    for _ in 0..RECORDS {
+        producer.send(BaseRecord::<(), [u8]>::to(&topic).partition(0).payload(&value)).map_err(|(e, _)| e).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    drop(producer);
+    let file = broker.data_dir().join("recovery-point-offset-checkpoint");
+    let point = || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        let line = text.lines().find(|line| line.starts_with(&format!("{topic} 0 ")))?.to_string();
+        line.rsplit(' ').next()?.parse::<usize>().ok().filter(|offset| *offset > 0)
+    };
+    let written = || std::fs::metadata(&file).ok().map(|facts| facts.ino());
+    let known = wait::until("a recovery point", PATIENCE, point);
+    assert!(known <= RECORDS, "{known}");
+    for life in 1..=2 {
+        broker.kill();
+        let before = written();
+        broker.launch();
+        assert_eq!(crash::recovery_points_used(&broker), life, "lives that began at the point");
+        assert_eq!(records::read_topic(&bootstrap, &topic, |_| {}), [RECORDS as i64]);
+        // Who writes the file now knows it from the start alone.
+        wait::until("a checkpoint of the new life", PATIENCE, || (written() != before).then_some(()));
+        assert!(point() >= Some(known), "{:?}", point());
+    }
+    // Another topic of the same name: what the file says of the old one is of no use to it.
+    let ids = || std::fs::read(broker.data_dir().join(format!("{topic}-0/partition.metadata"))).ok();
+    let old = ids().unwrap();
+    records::delete_topic(&bootstrap, &topic);
+    wait::until("the end of the topic", PATIENCE, || ids().is_none().then_some(()));
+    records::create_topic(&bootstrap, &topic, 1);
+    let producer: BaseProducer = records::config(&bootstrap).create().unwrap();
+    producer.send(BaseRecord::<(), [u8]>::to(&topic).partition(0).payload(b"one")).map_err(|(e, _)| e).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    wait::until("the directory of the new topic", PATIENCE, || ids().filter(|id| *id != old));
+    broker.kill();
+    // As if the file had not been written since.
+    std::fs::write(&file, format!("0\n1\n{topic} 0 {known}\n")).unwrap();
+    broker.launch();
+    assert_eq!(crash::recovery_points_used(&broker), 2, "the point of the old topic counts for nothing");
+    assert_eq!(records::read_topic(&bootstrap, &topic, |_| {}), [1]);
 }
 
 /// A topic that grows with each use, and a group that reads it.

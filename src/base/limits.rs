@@ -98,6 +98,10 @@ pub const POINT_WORTH_BYTES: u64 = 4 << 20;
 /// Bytes of a log that are worth a point each `log.flush.offset.checkpoint.interval.ms`.
 pub const POINT_BYTES_MIN: u64 = 1 << 20;
 
+/// Bytes of `recovery-point-offset-checkpoint` that a start reads: a million partitions with the
+/// longest names.
+pub const POINTS_FILE_BYTES_MAX: u64 = 300 << 20;
+
 /// Sealed segments of one log whose files stay open between reads.
 pub const SEALED_FILES_MAX: usize = 16;
 /// Sealed segments of one log whose indexes stay in memory between reads.

@@ -17,7 +17,7 @@ use super::journals;
 use crate::admin::{self, Inquiry};
 use crate::api;
 use crate::base::CoreIndex;
-use crate::base::limits::PORT_RELEASE_MS_MAX;
+use crate::base::limits::{POINTS_FILE_BYTES_MAX, PORT_RELEASE_MS_MAX};
 use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
 use crate::connection::{self, Connections};
 use crate::metadata::properties::{self, PropertiesError};
@@ -287,7 +287,12 @@ fn recovery_points(dir: &Path, clean: bool) -> RecoveryPoints {
     if clean {
         return RecoveryPoints::default();
     }
-    let read = match std::fs::read(dir.join(POINTS_FILE)) {
+    let path = dir.join(POINTS_FILE);
+    let fits = |facts: std::fs::Metadata| facts.len() <= POINTS_FILE_BYTES_MAX;
+    let read = match std::fs::metadata(&path).and_then(|facts| match fits(facts) {
+        true => std::fs::read(&path),
+        false => Err(ErrorKind::FileTooLarge.into()),
+    }) {
         Ok(bytes) => RecoveryPoints::decode(&bytes).map_err(|error| error.to_string()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(RecoveryPoints::default()),
         Err(error) => Err(error.to_string()),

@@ -63,7 +63,7 @@ pub(super) struct Points {
     /// Bytes behind the point that were there when the log was opened.
     before: u64,
     /// Where the last attempt stood: one that failed is not repeated at once.
-    tried: u64,
+    tried: Option<u64>,
     /// The offsets of snapshots that were written for points, ascending.
     snapshots: Vec<Offset>,
 }
@@ -72,7 +72,7 @@ impl Points {
     /// Of a log that was just opened, with `before` bytes behind the point.
     pub fn opened_at(offset: Offset, before: u64) -> Points {
         let snapshots = if offset > Offset::ZERO { vec![offset] } else { Vec::new() };
-        Points { last: Point { offset, bytes: 0 }, before, tried: 0, snapshots }
+        Points { last: Point { offset, bytes: 0 }, before, tried: None, snapshots }
     }
 
     fn advance(&mut self, to: Point) {
@@ -98,11 +98,11 @@ impl Log {
     /// As [`Log::bytes_behind_point`], but behind the last attempt to make one.
     pub fn bytes_since_point_tried(&self) -> u64 {
         let state = self.0.state.borrow();
-        let appended = state.progress.appended().bytes;
-        if state.points.tried > 0 {
-            return appended - state.points.tried.max(state.points.last.bytes);
+        let (appended, points) = (state.progress.appended().bytes, &state.points);
+        match points.tried {
+            Some(tried) => appended - tried.max(points.last.bytes),
+            None => appended - points.last.bytes + points.before,
         }
-        appended - state.points.last.bytes + state.points.before
     }
 
     /// Says that there is a point at `offset`, of which there is a snapshot: the log was closed
@@ -129,7 +129,7 @@ impl Log {
             let mut state = inner.state.borrow_mut();
             let to = state.progress.appended();
             let segment = Rc::clone(state.active());
-            state.points.tried = to.bytes;
+            state.points.tried = Some(to.bytes);
             let is_online = matches!(state.condition, Condition::Online);
             if !is_online || to.offset <= state.points.last.offset || to.offset <= segment.base {
                 return Ok(None);

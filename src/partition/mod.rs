@@ -399,7 +399,8 @@ impl Partition {
             watchers: RefCell::default(),
             last_snapshot: Cell::new(last_snapshot),
             recovery: Cell::new(recovery),
-            point_told: Cell::new(recovery_point),
+            // Who collects points has lost them with the process before.
+            point_told: Cell::new(Offset::ZERO),
             expired: Cell::new(UnixMs(0)),
         });
         let observer: Weak<Partition> = Rc::downgrade(&partition);

@@ -25,6 +25,14 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32) {
     }
 }
 
+pub fn delete_topic(bootstrap: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for result in futures_lite::future::block_on(admin.delete_topics(&[topic], &options)).unwrap() {
+        result.unwrap_or_else(|(name, code)| panic!("delete topic {name}: {code}"));
+    }
+}
+
 /// The first and the end offset of each partition of a topic.
 pub fn bounds(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
