@@ -389,6 +389,38 @@ fn busy_upkeep_does_not_hold_sockets_up() {
 }
 
 #[test]
+fn long_turns_of_one_queue_leave_the_other_its_share() {
+    for (long, short) in [(Queue::Network, Queue::Log), (Queue::Log, Queue::Network)] {
+        runtime::run_one(async move {
+            let stop = StopFlag::new();
+            let (hog, turns) = (stop.clone(), Rc::new(Cell::new(0)));
+            let of_hog = Rc::clone(&turns);
+            task::spawn(long, "hog", OnPanic::StopProcess, async move {
+                while !hog.is_raised() {
+                    // More than a slice, as the send of a large answer may take.
+                    let began = Instant::now();
+                    while began.elapsed() < Duration::from_micros(400) {}
+                    of_hog.set(of_hog.get() + 1);
+                    task::yield_now().await;
+                }
+            });
+            let others = Rc::new(Cell::new(0));
+            let of_other = Rc::clone(&others);
+            task::spawn(short, "other", OnPanic::StopProcess, async move {
+                while of_other.get() < 100 {
+                    of_other.set(of_other.get() + 1);
+                    task::yield_now().await;
+                }
+                stop.raise();
+            });
+            task::all_ended("other").await;
+            task::all_ended("hog").await;
+            assert!(turns.get() <= 210, "{} long turns for {} short ones", turns.get(), others.get());
+        });
+    }
+}
+
+#[test]
 fn cores_go_on_though_there_are_many_more_than_cpus() {
     // Threads that lose their CPU at any moment: a wake-up that is lost shows here, as a
     // test that takes a second for it, or for ever.

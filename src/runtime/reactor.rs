@@ -51,6 +51,8 @@ pub(super) struct Reactor {
     ring: Ring,
     /// By [`Queue`].
     ready: [RefCell<VecDeque<Ready>>; 3],
+    /// Of the network's queue and the log's, which comes first in the next round.
+    order: Cell<[Queue; 2]>,
     timers: RefCell<Timers>,
     bell: Arc<Bell>,
     /// How long to look out for work before a sleep.
@@ -287,6 +289,7 @@ impl Reactor {
         let reactor = Rc::new(Reactor {
             ring: Ring::new()?,
             ready: Default::default(),
+            order: Cell::new([Queue::Network, Queue::Log]),
             timers: RefCell::default(),
             bell: Arc::new(Bell::new(cores)?),
             spin,
@@ -406,7 +409,7 @@ impl Reactor {
         let mut now = began;
         'round: loop {
             let mut ran = false;
-            for queue in [Queue::Network, Queue::Log] {
+            for queue in self.order.get() {
                 // Only those that are ready now, so that neither queue keeps the other waiting.
                 let count = self.ready[queue as usize].borrow().len();
                 for _ in 0..count {
@@ -414,6 +417,9 @@ impl Reactor {
                     now = self.run_one(ready, now);
                     ran = true;
                     if now.duration_since(began) >= SLICE {
+                        // The other is the next to run: tasks whose turns are long must not keep it from any.
+                        let [a, b] = self.order.get();
+                        self.order.set(if queue == a { [b, a] } else { [a, b] });
                         break 'round;
                     }
                 }
