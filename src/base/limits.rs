@@ -112,7 +112,7 @@ pub const SEALED_INDEXES_MAX: usize = 4;
 pub const MESH_MESSAGES_MAX: usize = 4096;
 
 /// Longest stretch of work on a core without a yield, in microseconds.
-pub const SLICE_US_MAX: u64 = 250;
+pub const SLICE_US_MAX: u64 = 100;
 
 /// Bytes that one compressed batch may become while it is looked into. What a
 /// request may hold at all (`socket.request.max.bytes` is 100 MiB by default),
@@ -134,9 +134,12 @@ pub const GROUP_MEMBERS_MAX: usize = 10_000;
 pub const GROUP_TOMBSTONES_PER_WRITE_MAX: usize = 500;
 
 /// Bytes that one call hands to a socket: the kernel copies them before it returns, at some
-/// 5 GB/s, and over loopback also does the receiver's part. A large answer must not hold
+/// 3 to 5 GB/s, and over loopback also does the receiver's part. A large answer must not hold
 /// up the core's small ones; calls of half of this cost a tenth more.
 pub const SEND_BYTES_MAX: usize = 512 << 10;
+
+/// The same while writes are waited for, each of which takes several turns of the core.
+pub const SEND_IN_HASTE_BYTES_MAX: usize = 128 << 10;
 
 /// Connections that may wait to be accepted; the kernel caps it at
 /// `net.core.somaxconn` (4096 by default). A restart meets all clients at once.

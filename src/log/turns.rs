@@ -23,6 +23,7 @@ use crate::base::limits::READ_BESIDE_FLUSHES_BYTES;
 use crate::base::wait;
 use crate::runtime::clock;
 use crate::runtime::disk::{File, Slice};
+use crate::runtime::task;
 
 /// How long after a write reads stand back.
 const LATELY: Duration = Duration::from_secs(1);
@@ -63,6 +64,7 @@ impl Turns {
         last.set(Some(clock::turn_began()));
         urgent.then(|| {
             self.urgent.set(self.urgent.get() + 1);
+            task::make_haste();
             Urgent(Rc::clone(self))
         })
     }

@@ -288,14 +288,17 @@ impl Socket {
     }
 
     /// Sends what the kernel takes at once of the first pieces, of
-    /// [`limits::SEND_BYTES_MAX`] at most.
+    /// [`limits::SEND_BYTES_MAX`] at most, or less when the core is in haste.
     fn send_now(&self, rope: &Rope) -> io::Result<usize> {
         /// Most answers are a header and a handful of batches.
         const FEW: usize = 16;
         /// What one call takes (IOV_MAX).
         const MANY: usize = 1024;
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let mut left = limits::SEND_BYTES_MAX;
+        let mut left = match task::is_in_haste() {
+            true => limits::SEND_IN_HASTE_BYTES_MAX,
+            false => limits::SEND_BYTES_MAX,
+        };
         let slices = rope.pieces().map_while(|piece| {
             let bytes = piece.as_slice();
             let bytes = &bytes[..bytes.len().min(left)];

@@ -33,6 +33,10 @@ use crate::base::{CoreIndex, Moment, limits};
 /// How long a task may run until [`slice_is_over`], and a round until the ring is looked at.
 const SLICE: Duration = Duration::from_micros(limits::SLICE_US_MAX);
 
+/// How long others keep their turns short for somebody who was in haste: whoever writes once a
+/// while does so again.
+const HASTE: Duration = Duration::from_millis(100);
+
 /// Of the time that the other queues use, upkeep gets this part, if it has something to do.
 const UPKEEP_PART: u32 = 10;
 /// It does not save up more than this.
@@ -63,6 +67,8 @@ pub(super) struct Reactor {
     epoch: (Instant, Moment),
     /// When the task that runs now began to.
     slice_began: Cell<Instant>,
+    /// When somebody was last in haste.
+    haste: Cell<Option<Instant>>,
     /// What upkeep may use while others have something to do.
     upkeep_credit: Cell<Duration>,
     /// By core.
@@ -127,6 +133,17 @@ fn schedule(bell: &Arc<Bell>, ready: Ready) {
 /// Whether the task that runs now should give way to others.
 pub(super) fn slice_is_over() -> bool {
     with(|reactor| reactor.slice_began.get().elapsed() >= SLICE)
+}
+
+/// See [`super::task::make_haste`].
+pub(super) fn make_haste() {
+    try_with(|reactor| reactor.haste.set(Some(reactor.slice_began.get())));
+}
+
+pub(super) fn is_in_haste() -> bool {
+    let now = |reactor: &Reactor| reactor.slice_began.get();
+    let lately = |reactor: &Reactor| reactor.haste.get().is_some_and(|at| now(reactor).duration_since(at) < HASTE);
+    try_with(lately).unwrap_or(false)
 }
 
 /// When the task that runs now got its turn. `None`: no core runs on this thread.
@@ -296,6 +313,7 @@ impl Reactor {
             watch,
             epoch: (Instant::now(), clock::moment()),
             slice_began: Cell::new(Instant::now()),
+            haste: Cell::new(None),
             upkeep_credit: Cell::default(),
             peers: (0..cores).map(|_| Rc::default()).collect(),
         });

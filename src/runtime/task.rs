@@ -83,6 +83,17 @@ pub async fn yield_now() {
     futures_lite::future::yield_now().await;
 }
 
+/// Says that somebody waits for something that takes a few turns of this core: for a moment others
+/// keep theirs short.
+pub fn make_haste() {
+    reactor::make_haste();
+}
+
+/// Whether somebody did so lately.
+pub(super) fn is_in_haste() -> bool {
+    reactor::is_in_haste()
+}
+
 /// Runs a blocking job on this core's helper thread and waits for it. Jobs run
 /// one after another. A panic in the job becomes an error.
 pub async fn on_helper<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
