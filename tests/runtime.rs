@@ -345,8 +345,15 @@ fn time_of_talk(spin: Duration) -> Duration {
 fn a_core_that_spins_hears_all_that_wakes_one_that_sleeps() {
     alone("a_core_that_spins_hears_all_that_wakes_one_that_sleeps", "", || {
         // Longer than anything here takes: it never sleeps.
-        let (sleeping, spinning) = (time_of_talk(Duration::ZERO), time_of_talk(Duration::from_secs(10)));
-        assert!(spinning > sleeping * 3 / 2, "it did not spin: {spinning:?}, and {sleeping:?} with sleep");
+        // Where others want the CPU too it gets little of it: one good look of a few is enough.
+        for look in 1.. {
+            let (sleeping, spinning) = (time_of_talk(Duration::ZERO), time_of_talk(Duration::from_secs(10)));
+            println!("{spinning:?}, and {sleeping:?} with sleep");
+            if spinning > sleeping * 3 / 2 {
+                break;
+            }
+            assert!(look < 10, "it did not spin: {spinning:?}, and {sleeping:?} with sleep");
+        }
         // So short that it falls asleep at any moment.
         for spin in [1, 5, 20, 50, 100, 200] {
             time_of_talk(Duration::from_micros(spin));
