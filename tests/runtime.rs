@@ -362,6 +362,27 @@ fn a_core_that_spins_hears_all_that_wakes_one_that_sleeps() {
 }
 
 #[test]
+fn a_timer_is_not_late_by_the_time_that_a_core_spins() {
+    alone("a_timer_is_not_late_by_the_time_that_a_core_spins", "", || {
+        let plan = CorePlan { spin: Duration::from_millis(300), ..plan(1) };
+        runtime::run_cores(plan, |_| async move {
+            // The machine can only make it later: one good look of a few is enough.
+            for look in 1.. {
+                let began = Instant::now();
+                clock::sleep(Duration::from_millis(400)).await;
+                if began.elapsed() < Duration::from_millis(600) {
+                    break;
+                }
+                assert!(look < 10, "{:?}", began.elapsed());
+            }
+            runtime::request_stop();
+            Ok::<(), String>(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
 fn busy_upkeep_does_not_hold_sockets_up() {
     runtime::run_one(async {
         let stop = StopFlag::new();

@@ -141,9 +141,11 @@ pub(super) fn make_haste() {
 }
 
 pub(super) fn is_in_haste() -> bool {
-    let now = |reactor: &Reactor| reactor.slice_began.get();
-    let lately = |reactor: &Reactor| reactor.haste.get().is_some_and(|at| now(reactor).duration_since(at) < HASTE);
-    try_with(lately).unwrap_or(false)
+    try_with(|reactor| {
+        let now = reactor.slice_began.get();
+        reactor.haste.get().is_some_and(|at| now.duration_since(at) < HASTE)
+    })
+    .unwrap_or(false)
 }
 
 /// When the task that runs now got its turn. `None`: no core runs on this thread.
@@ -358,7 +360,7 @@ impl Reactor {
             if !waking.woken.load(Ordering::Relaxed) && self.ready.iter().all(|queue| queue.borrow().is_empty()) {
                 let patience = next.map_or(SLEEP_MAX, |next| next.saturating_duration_since(now));
                 if !self.spin(patience) {
-                    self.sleep(patience.min(SLEEP_MAX));
+                    self.sleep(patience.saturating_sub(self.spin).min(SLEEP_MAX));
                 }
             } else {
                 self.ring.turn(None);
