@@ -17,9 +17,8 @@ use crate::base::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::base::wait::Signal;
 use crate::base::{Moment, Rope};
 use crate::metrics::Stage;
-use crate::runtime::clock;
 use crate::runtime::net::Socket;
-use crate::runtime::task;
+use crate::runtime::{clock, task};
 use crate::shard::Core;
 use crate::wire::{ApiKey, Scratch};
 

@@ -76,10 +76,8 @@ impl Turns {
     pub async fn read(self: &Rc<Self>, file: &File, position: u64, len: usize) -> io::Result<Slice> {
         if self.urgent.get() > 0 || self.lately(&self.last_urgent) {
             file.read_by_turns(position, len, READ_BESIDE_FLUSHES_BYTES, || self.turn()).await
-        } else if self.lately(&self.last_write) {
-            let _turn = self.turn().await;
-            file.read(position, len).await
         } else {
+            let _turn = if self.lately(&self.last_write) { Some(self.turn().await) } else { None };
             file.read(position, len).await
         }
     }
