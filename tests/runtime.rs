@@ -449,6 +449,44 @@ fn long_turns_of_one_queue_leave_the_other_its_share() {
 }
 
 #[test]
+fn who_stands_back_lets_others_go_first_and_is_not_forgotten() {
+    runtime::run_one(async {
+        let stop = StopFlag::new();
+        let (piece, pieces) = (stop.clone(), Rc::new(Cell::new(0)));
+        let of_bulk = Rc::clone(&pieces);
+        task::spawn(Queue::Network, "bulk", OnPanic::StopProcess, async move {
+            while !piece.is_raised() {
+                of_bulk.set(of_bulk.get() + 1);
+                task::give_way(true).await;
+            }
+        });
+        // Always ready: a turn of its own for each piece would make as many pieces.
+        let (of_small, seen) = (Rc::clone(&pieces), Rc::new(Cell::new((0, 0))));
+        let at_end = Rc::clone(&seen);
+        task::spawn(Queue::Network, "small", OnPanic::StopProcess, async move {
+            for _ in 0..2000 {
+                task::yield_now().await;
+            }
+            let first = of_small.get();
+            // Others are ready all the time, and still it gets on.
+            while of_small.get() < first + 10 {
+                task::yield_now().await;
+            }
+            at_end.set((first, of_small.get()));
+        });
+        task::all_ended("small").await;
+        assert!(seen.get().0 < 1000, "{} pieces beside 2,000 turns of another task", seen.get().0);
+        // With nobody else the core does not sleep over it.
+        let before = pieces.get();
+        while pieces.get() < before + 100 {
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+        stop.raise();
+        task::all_ended("bulk").await;
+    });
+}
+
+#[test]
 fn cores_go_on_though_there_are_many_more_than_cpus() {
     // Threads that lose their CPU at any moment: a wake-up that is lost shows here, as a
     // test that takes a second for it, or for ever.

@@ -138,8 +138,9 @@ pub const GROUP_TOMBSTONES_PER_WRITE_MAX: usize = 500;
 /// up the core's small ones; calls of half of this cost a tenth more.
 pub const SEND_BYTES_MAX: usize = 512 << 10;
 
-/// The same while writes are waited for, each of which takes several turns of the core.
-pub const SEND_IN_HASTE_BYTES_MAX: usize = 128 << 10;
+/// The same while writes are waited for: each takes several turns of the core, and may find such a
+/// call before each of them.
+pub const SEND_IN_HASTE_BYTES_MAX: usize = 32 << 10;
 
 /// Connections that may wait to be accepted; the kernel caps it at
 /// `net.core.somaxconn` (4096 by default). A restart meets all clients at once.

@@ -181,7 +181,7 @@ impl Replies {
         while !rope.is_empty() {
             self.sending_since.set(Some(clock::turn_began()));
             socket.send_some(rope).await?;
-            task::yield_if_needed().await;
+            task::give_way(!rope.is_empty()).await;
         }
         self.sending_since.set(None);
         Ok(())

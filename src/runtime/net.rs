@@ -268,7 +268,7 @@ impl Socket {
     pub async fn send(&self, rope: &mut Rope) -> io::Result<()> {
         while !rope.is_empty() {
             self.send_some(rope).await?;
-            task::yield_if_needed().await;
+            task::give_way(!rope.is_empty()).await;
         }
         Ok(())
     }

@@ -71,6 +71,10 @@ pub(super) struct Reactor {
     haste: Cell<Option<Instant>>,
     /// What upkeep may use while others have something to do.
     upkeep_credit: Cell<Duration>,
+    /// Who stands back behind all others, first come, first served.
+    standing_back: RefCell<VecDeque<Waker>>,
+    /// When one of them last got a turn.
+    stood_back: Cell<Instant>,
     /// By core.
     peers: Vec<Rc<Peer>>,
 }
@@ -128,6 +132,20 @@ fn schedule(bell: &Arc<Bell>, ready: Ready) {
     if let Some(ready) = ready {
         bell.deliver(ready);
     }
+}
+
+/// Waits until everything else that is ready has had its turn and the ring was looked at, or others have
+/// had a slice. Of those who do so, one gets a turn at a time.
+pub(super) async fn stand_back() {
+    let mut waits = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut waits, true) {
+            return Poll::Ready(());
+        }
+        with(|reactor| reactor.standing_back.borrow_mut().push_back(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Whether the task that runs now should give way to others.
@@ -317,6 +335,8 @@ impl Reactor {
             slice_began: Cell::new(Instant::now()),
             haste: Cell::new(None),
             upkeep_credit: Cell::default(),
+            standing_back: RefCell::default(),
+            stood_back: Cell::new(Instant::now()),
             peers: (0..cores).map(|_| Rc::default()).collect(),
         });
         CURRENT.with(|current| {
@@ -357,7 +377,8 @@ impl Reactor {
             }
             let now = self.run_ready();
             let next = self.fire_timers(now);
-            if !waking.woken.load(Ordering::Relaxed) && self.ready.iter().all(|queue| queue.borrow().is_empty()) {
+            let nobody = self.nothing_is_ready() && self.standing_back.borrow().is_empty();
+            if nobody && !waking.woken.load(Ordering::Relaxed) {
                 let patience = next.map_or(SLEEP_MAX, |next| next.saturating_duration_since(now));
                 if !self.spin(patience) {
                     self.sleep(patience.saturating_sub(self.spin).min(SLEEP_MAX));
@@ -369,6 +390,23 @@ impl Reactor {
                 self.take_delivered();
                 self.take_mail();
             }
+            self.call_one_back(now);
+        }
+    }
+
+    fn nothing_is_ready(&self) -> bool {
+        self.ready.iter().all(|queue| queue.borrow().is_empty())
+    }
+
+    /// Gives one of those who stand back a turn, if nothing else is ready or it is time.
+    fn call_one_back(&self, now: Instant) {
+        if self.standing_back.borrow().is_empty() {
+            return;
+        }
+        if self.nothing_is_ready() || now.saturating_duration_since(self.stood_back.get()) >= SLICE {
+            self.stood_back.set(now);
+            let waker = self.standing_back.borrow_mut().pop_front();
+            waker.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -386,8 +424,7 @@ impl Reactor {
                 self.ring.turn(None);
                 return true;
             }
-            let woken = self.ready.iter().any(|queue| !queue.borrow().is_empty());
-            if woken || self.bell.rung.load(Ordering::Relaxed) {
+            if !self.nothing_is_ready() || self.bell.rung.load(Ordering::Relaxed) {
                 return true;
             }
             if Instant::now() >= until {

@@ -83,6 +83,15 @@ pub async fn yield_now() {
     futures_lite::future::yield_now().await;
 }
 
+/// For a task that hands over much piece by piece. While there is `more` it gives way to everything else on this core
+/// after each piece, so that what is small waits for one piece at most; after the last as [`yield_if_needed`].
+pub async fn give_way(more: bool) {
+    match more {
+        true => reactor::stand_back().await,
+        false => yield_if_needed().await,
+    }
+}
+
 /// Says that somebody waits for something that takes a few turns of this core: for a moment others
 /// keep theirs short.
 pub fn make_haste() {
