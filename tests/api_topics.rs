@@ -5,26 +5,18 @@
 
 mod harness;
 
-use std::io::Write;
-use std::net::SocketAddr;
-
-use bytes::{Bytes, BytesMut};
-use corelog::wire::{Body, encode_request};
-use harness::broker::{Broker, Options, connect};
-use harness::{unique, wait, wire};
+use harness::broker::{Broker, Options};
+use harness::client::{Client, creating, name, option, text, topic};
+use harness::{unique, wait};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
-use kafka_protocol::messages::create_topics_request::{
-    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
-};
-use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use uuid::Uuid;
 
@@ -50,89 +42,6 @@ const ALL_CLUSTER_OPERATIONS: i32 = 8096;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_string())
-}
-
-fn name(text: &str) -> TopicName {
-    TopicName(self::text(text))
-}
-
-/// One connection that speaks with the messages of the kafka-protocol crate.
-struct Client {
-    stream: std::net::TcpStream,
-    correlation: i32,
-}
-
-impl Client {
-    fn to(address: SocketAddr) -> Client {
-        Client { stream: connect(address).unwrap(), correlation: 0 }
-    }
-
-    fn ask<Q: Body + HeaderVersion>(&mut self, version: i16, request: &Q) -> Q::Response
-    where
-        Q::Response: HeaderVersion,
-    {
-        self.correlation += 1;
-        let header = RequestHeader::default()
-            .with_request_api_key(Q::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation)
-            .with_client_id(Some(text("tester")));
-        let mut frame = BytesMut::from(&[0; 4][..]);
-        header.encode(&mut frame, Q::header_version(version)).unwrap();
-        frame.extend_from_slice(&encode_request(request, version).unwrap());
-        let size = (frame.len() - 4) as i32;
-        frame[..4].copy_from_slice(&size.to_be_bytes());
-        self.stream.write_all(&frame).unwrap();
-
-        let mut answer = Bytes::from(wire::read_answer(&mut self.stream).unwrap());
-        let header = ResponseHeader::decode(&mut answer, Q::Response::header_version(version)).unwrap();
-        assert_eq!(header.correlation_id, self.correlation);
-        let body = Q::Response::decode(&mut answer, Q::crate_version(version)).unwrap();
-        assert!(answer.is_empty(), "{} bytes follow the answer", answer.len());
-        body
-    }
-
-    /// One topic's metadata, without creating it.
-    fn metadata(&mut self, version: i16, topic: &str) -> MetadataResponseTopic {
-        let request = MetadataRequest::default()
-            .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name(topic)))]))
-            .with_allow_auto_topic_creation(version < 4)
-            .with_include_topic_authorized_operations(version >= 8);
-        let mut answer = self.ask(version, &request);
-        assert_eq!(answer.topics.len(), 1, "{answer:?}");
-        answer.topics.remove(0)
-    }
-
-    /// Waits until the broker shows a topic with so many partitions: Apache Kafka answers before it does.
-    fn wait_for(&mut self, topic: &str, partitions: usize) -> MetadataResponseTopic {
-        wait::until(&format!("{topic} with {partitions} partitions"), wait::seconds(60), || {
-            let shown = self.metadata(12, topic);
-            let ready = shown.partitions.iter().all(|partition| partition.error_code == NONE);
-            (shown.partitions.len() == partitions && ready).then_some(shown)
-        })
-    }
-
-    fn create(&mut self, version: i16, topic: CreatableTopic) -> CreatableTopicResult {
-        let mut answer = self.ask(version, &creating(vec![topic]));
-        assert_eq!(answer.topics.len(), 1, "{answer:?}");
-        answer.topics.remove(0)
-    }
-}
-
-fn creating(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
-    CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(30_000)
-}
-
-fn topic(topic: &str, partitions: i32, replicas: i16) -> CreatableTopic {
-    CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(replicas)
-}
-
-fn option(option: &str, value: Option<&str>) -> CreatableTopicConfig {
-    CreatableTopicConfig::default().with_name(text(option)).with_value(value.map(text))
-}
 
 /// A broker that is one for its clients, so that Apache Kafka's answers fit.
 fn host() -> (Broker, Client) {

@@ -93,6 +93,37 @@ fn the_quickstart() {
     assert!(!run("topics", &["--list"]).lines().any(|line| line == topic));
 }
 
+/// What an administrator does with `kafka-configs` and `kafka-topics`: options of a topic and of all brokers.
+#[test]
+fn options_are_changed() {
+    let broker = Broker::start();
+    let topic = unique("options");
+    let run = |name: &str, arguments: &[&str]| run(&mut tool(&broker, name, arguments), TOOL);
+    run("topics", &["--create", "--topic", &topic, "--config", "retention.ms=5000"]);
+    let of_topic = ["--entity-type", "topics", "--entity-name", &topic];
+    let of_all = ["--entity-type", "brokers", "--entity-default"];
+    let alter = "cleanup.policy=[compact,delete],max.message.bytes=2000";
+    run("configs", &[&of_topic[..], &["--alter", "--add-config", alter, "--delete-config", "retention.ms"]].concat());
+    let described = run("configs", &[&of_topic[..], &["--describe"]].concat());
+    for option in ["cleanup.policy=compact,delete", "max.message.bytes=2000"] {
+        assert!(described.contains(option), "{option} is not in {described}");
+    }
+    assert!(!described.contains("retention.ms"), "{described}");
+    run("configs", &[&of_all[..], &["--alter", "--add-config", "log.retention.ms=7000"]].concat());
+    let described = run("configs", &[&of_all[..], &["--describe"]].concat());
+    assert!(described.contains("log.retention.ms=7000"), "{described}");
+    let described = run("configs", &[&of_topic[..], &["--describe", "--all"]].concat());
+    let retention = "retention.ms=7000 sensitive=false synonyms={DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.ms=7000";
+    assert!(described.contains(retention), "{described}");
+    let wrong = [&of_topic[..], &["--alter", "--add-config", "retention.ms=x"]].concat();
+    let refused = Program::start(&mut tool(&broker, "configs", &wrong)).end(TOOL);
+    let words = "Invalid value x for configuration retention.ms: Not a number of type LONG";
+    assert!(format!("{}{}", refused.output, refused.errors).contains(words), "{}{}", refused.output, refused.errors);
+    run("configs", &[&of_all[..], &["--alter", "--delete-config", "log.retention.ms"]].concat());
+    let described = run("topics", &["--describe", "--topic", &topic]);
+    assert!(described.contains("max.message.bytes=2000"), "{described}");
+}
+
 /// A consumer group seen while it is at work: `--describe --members` and `--state` of a running console consumer.
 #[test]
 fn describes_a_group_at_work() {

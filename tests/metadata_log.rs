@@ -12,9 +12,9 @@ use corelog::log::TailMemory;
 use corelog::metadata::controller::{Answer, Endpoint, NewTopic, Registration};
 use corelog::metadata::journal::DIRECTORY;
 use corelog::metadata::properties::{self, Format};
-use corelog::metadata::{Controller, ControllerOptions, Intention, Journal, JournalOptions, Replay};
+use corelog::metadata::{Controller, Intention, Journal, JournalOptions, Replay};
 use corelog::runtime::disk::Disk;
-use corelog::{config::TopicConfig, runtime};
+use corelog::{config::BrokerConfig, runtime};
 use harness::broker::{Kind, free_ports, serve_command};
 use harness::program::{Program, run};
 use harness::{wait, wire};
@@ -41,13 +41,9 @@ impl Cluster {
             memory: TailMemory::new(1 << 20),
         };
         let (journal, replay) = Journal::open(&Disk::direct(), dir, &options, NOW).await.unwrap();
-        let options = ControllerOptions {
-            num_partitions: 1,
-            default_replication_factor: 1,
-            topic_defaults: TopicConfig::default(),
-        };
+        let broker = BrokerConfig::defaults();
         let controller =
-            Controller::new(options, || Uuid::from_random(runtime::random_bytes()).unwrap_or(Uuid([0x11; 16])));
+            Controller::new(broker, || Uuid::from_random(runtime::random_bytes()).unwrap_or(Uuid([0x11; 16])));
         Cluster { controller, journal, replay }
     }
 

@@ -67,7 +67,7 @@ fn created(core: &Core, context: &Context, name: String, topic: NewTopicAnswer) 
     if context.version < 5 {
         return result;
     }
-    let options = config::describe_topic(core.config(), &topic.config).into_iter().map(|option| {
+    let options = config::describe_topic(&core.config(), &topic.config).into_iter().map(|option| {
         CreatableTopicConfigs::default()
             .with_name(StrBytes::from_static_str(option.spec.name))
             .with_value(option.value.map(StrBytes::from_string))
@@ -89,6 +89,8 @@ fn created(core: &Core, context: &Context, name: String, topic: NewTopicAnswer) 
 pub fn source(source: Source) -> i8 {
     match source {
         Source::Topic => 1,
+        Source::DynamicBroker => 2,
+        Source::DynamicDefault => 3,
         Source::StaticBroker => 4,
         Source::Default => 5,
     }

@@ -24,19 +24,24 @@ use super::create_topics::source;
 use super::errors::{self, Code};
 use super::{Context, brokers};
 use crate::base::BrokerId;
-use crate::config::{self, Change, Described, Kind};
+use crate::config::{self, Change, Described, Kind, OptionSpec};
+use crate::metadata::configs;
 use crate::metadata::controller::validate_topic_name;
 use crate::metadata::image::ResourceType;
 use crate::shard::Core;
 
+/// `ConfigSource.DYNAMIC_BROKER_CONFIG`: for one broker, in the metadata log.
+const DYNAMIC_BROKER: i8 = 2;
 /// `ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG`: for all brokers, in the metadata log.
 const DYNAMIC_DEFAULT_BROKER: i8 = 3;
 /// `ConfigSource.GROUP_CONFIG` and `CLIENT_METRICS_CONFIG`.
 const GROUP: i8 = 8;
 const CLIENT_METRICS: i8 = 7;
 
-/// `ConfigType.STRING`, for options whose type we do not know.
+/// `ConfigType.STRING`, for options of groups and client metrics, whose types we do not know.
 const STRING: i8 = 2;
+/// `ConfigType.UNKNOWN`, for those of a broker's plug-ins.
+const UNKNOWN: i8 = 0;
 
 /// Code and words.
 type Refused = (Code, String);
@@ -93,12 +98,18 @@ fn describe(
             validate_topic_name(name).map_err(|wrong| (errors::refusal(&wrong), wrong.message.unwrap_or_default()))?;
             let image = core.image();
             image.topic(name).ok_or((Code::UnknownTopicOrPartition, String::new()))?;
-            Ok(show(config::describe_topic(core.config(), &image.topic_config(name))))
+            Ok(show(config::describe_topic(&core.config(), &image.topic_config(name))))
         }
         ResourceType::BROKER if name.is_empty() => Ok(kept(ResourceType::BROKER, DYNAMIC_DEFAULT_BROKER)),
         ResourceType::BROKER => {
             check_broker(core, name, " or empty string,")?;
-            Ok(show(config::describe_broker(core.config())))
+            let mut shown: Vec<_> = show(config::describe_broker(&core.config()));
+            // Options that nobody here knows, a plug-in's: the broker's own win.
+            let (mut unknown, own) = configs::broker_options(&core.image(), core.config().node_id);
+            unknown.extend(own);
+            let unknown = unknown.iter().filter(|(option, _)| asked(option) && broker_spec(option).is_none());
+            shown.extend(unknown.map(|(option, value)| from_log(option, value, DYNAMIC_BROKER, wanted)));
+            Ok(shown)
         }
         ResourceType::BROKER_LOGGER if name.is_empty() => refuse("Broker id must not be empty"),
         ResourceType::BROKER_LOGGER => check_broker(core, name, "").map(|()| Vec::new()),
@@ -151,17 +162,30 @@ fn shown(option: Described, wanted: Wanted) -> DescribeConfigsResourceResult {
     }
 }
 
+fn broker_spec(name: &str) -> Option<&'static OptionSpec> {
+    config::broker_options().iter().find(|spec| spec.name == name)
+}
+
 /// An option that is only known from the metadata log.
 fn from_log(name: &str, value: &str, source: i8, wanted: Wanted) -> DescribeConfigsResourceResult {
-    let spec = config::broker_options().iter().find(|spec| spec.name == name);
-    let sensitive = spec.is_some_and(|spec| spec.is_sensitive());
+    let spec = broker_spec(name);
+    let of_broker = matches!(source, DYNAMIC_BROKER | DYNAMIC_DEFAULT_BROKER);
+    // A plug-in's may be a secret (`KafkaConfig.maybeSensitive`).
+    let sensitive = spec.map_or(of_broker, OptionSpec::is_sensitive);
+    let synonym = || {
+        let value = (!sensitive).then(|| StrBytes::from_string(value.to_owned()));
+        let name = StrBytes::from_string(name.to_owned());
+        DescribeConfigsSynonym::default().with_name(name).with_value(value).with_source(source)
+    };
     let result = DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_string(name.to_owned()))
         .with_value((!sensitive).then(|| StrBytes::from_string(value.to_owned())))
         .with_config_source(source)
-        .with_is_sensitive(sensitive);
+        .with_read_only(of_broker && spec.is_none())
+        .with_is_sensitive(sensitive)
+        .with_synonyms(wanted.synonyms.then(synonym).into_iter().collect());
     match wanted.version {
-        3.. => result.with_config_type(spec.map_or(STRING, |spec| kind(spec.kind))),
+        3.. => result.with_config_type(spec.map_or(if of_broker { UNKNOWN } else { STRING }, |spec| kind(spec.kind))),
         _ => result,
     }
 }

@@ -83,7 +83,7 @@ async fn find(core: &Rc<Core>, context: &Context, key_type: i8, key: &str) -> Re
 }
 
 async fn create_offsets_topic(core: &Rc<Core>) -> Result<(), Code> {
-    let intention = Intention::CreateTopics { topics: vec![offsets_topic(core.config())], validate_only: false };
+    let intention = Intention::CreateTopics { topics: vec![offsets_topic(&core.config())], validate_only: false };
     // Boxed: the future of a whole creation would be carried by every FindCoordinator.
     let control: LocalFuture<_> = {
         let core = Rc::clone(core);

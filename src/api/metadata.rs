@@ -158,7 +158,7 @@ async fn named(core: &Rc<Core>, wanted: Vec<Wanted>, may_create: bool, operation
 /// Creates topics with the broker's defaults; says which were refused.
 async fn create(core: &Core, names: Vec<String>) -> Vec<(String, Code)> {
     let new = |name: &String| match name.as_str() {
-        OFFSETS_TOPIC => offsets_topic(core.config()),
+        OFFSETS_TOPIC => offsets_topic(&core.config()),
         name => NewTopic { name: name.to_owned(), partitions: -1, replication_factor: -1, ..NewTopic::default() },
     };
     let topics = names.iter().map(new).collect();

@@ -13,7 +13,9 @@ pub mod brokers;
 pub mod errors;
 
 mod admin;
+mod alter_configs;
 mod api_versions;
+mod config_changes;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -26,6 +28,7 @@ mod find_coordinator;
 mod groups;
 mod heartbeat;
 mod held;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -215,6 +218,8 @@ pub async fn dispatch(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply 
         ApiKey::CreateTopics => answer(c, body, |r| create_topics::handle(core, r, c)).await,
         ApiKey::DeleteTopics => answer(c, body, |r| delete_topics::handle(core, r, c)).await,
         ApiKey::CreatePartitions => answer(c, body, |r| create_partitions::handle(core, r, c)).await,
+        ApiKey::AlterConfigs => answer(c, body, |r| alter_configs::handle(core, r)).await,
+        ApiKey::IncrementalAlterConfigs => answer(c, body, |r| incremental_alter_configs::handle(core, r)).await,
         ApiKey::DescribeConfigs => answer(c, body, |r| describe_configs::handle(core, r, c)).await,
         ApiKey::DescribeCluster => answer(c, body, |r| describe_cluster::handle(core, r, c)).await,
         ApiKey::InitProducerId => answer(c, body, |r| init_producer_id::handle(core, r, c)).await,

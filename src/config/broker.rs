@@ -4,7 +4,6 @@
 //! Precedence: command line, then file, then default. Where a name is given
 //! twice in one of them, the last one counts, as in Java.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::Place;
@@ -163,7 +162,7 @@ impl BrokerConfig {
         }
         self.resolve_listeners(host_name, warnings)?;
         self.check_budgets()?;
-        TopicConfig::with_overrides(&self.topic_defaults(), &BTreeMap::new())?;
+        self.check_together()?;
         let (min, max) = (self.group_min_session_timeout_ms, self.group_max_session_timeout_ms);
         if min > max {
             return Err(self.wrong(

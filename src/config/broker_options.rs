@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::broker::{Advertise, Said};
 use super::cores::CoreList;
+use super::dynamic::Dynamic;
 use super::listener::Listener;
 use super::option::{Allowed, Change, Effect, KafkaDefault, options};
 use super::topic::{CleanupPolicy, CompressionType, TimestampType};
@@ -48,11 +49,11 @@ options! {
             "Kafka's directory of the metadata log.";
 
         // Listeners.
-        listeners: Vec<Listener> = "listeners" { default: Some("PLAINTEXT://:9092"), change: Change::PerBroker }
+        listeners: Vec<Listener> = "listeners" { default: Some("PLAINTEXT://:9092") }
             "Where the broker accepts connections: NAME://HOST:PORT, several with commas. An empty host means all addresses. In `advertise=core` mode core c listens on PORT + c. Listeners named in `controller.listener.names` are left out, since the controller runs inside the process.";
         advertised_listeners: Vec<Listener> = "advertised.listeners" { synonyms: &["listeners"] }
             "The addresses that clients are told, one per listener: NAME://HOST:PORT. In `advertise=core` mode core c is shown at PORT + c. What is not given here is taken from `listeners`, with the machine's host name for an empty host.";
-        listener_security_protocol_map: String = "listener.security.protocol.map" { default: Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"), change: Change::PerBroker }
+        listener_security_protocol_map: String = "listener.security.protocol.map" { default: Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT") }
             "The protocol of each listener name. Only PLAINTEXT can be used so far.";
         inter_broker_listener_name: Option<String> = "inter.broker.listener.name" { effect: ONE_NODE }
             "The listener that brokers use among themselves.";
@@ -268,5 +269,7 @@ options! {
     also {
         /// What was said and where, by name: the rest holds its default.
         said: BTreeMap<&'static str, Said> = BTreeMap::new(),
+        /// What the metadata log says of this broker, and of all brokers.
+        dynamic: Dynamic = Dynamic::default(),
     }
 }

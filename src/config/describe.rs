@@ -13,6 +13,10 @@ use super::{BrokerConfig, topic_options};
 pub enum Source {
     /// The topic's own options, in the metadata log.
     Topic,
+    /// This broker's own, in the metadata log.
+    DynamicBroker,
+    /// All brokers', in the metadata log.
+    DynamicDefault,
     /// The file or the command line of this process.
     StaticBroker,
     Default,
@@ -86,26 +90,33 @@ fn described(spec: &'static OptionSpec, value: Option<String>, mut synonyms: Vec
     Described { spec, value: value.filter(|_| !spec.is_sensitive()), source, synonyms }
 }
 
-/// The names that were said, in their order, then the default of the first.
+/// The names that were said, in their order, each level of the metadata log first, then the default of the first.
 fn broker_synonyms(broker: &BrokerConfig, names: &[&'static str]) -> Vec<Synonym> {
     let specs = || names.iter().filter_map(|name| find(BROKER_OPTIONS, name));
-    let said = specs().filter(|spec| broker.is_set(spec.name)).map(|spec| Synonym {
-        name: spec.name,
-        value: text(broker, spec),
-        source: Source::StaticBroker,
+    let levels = [(&broker.dynamic.own, Source::DynamicBroker), (&broker.dynamic.all, Source::DynamicDefault)];
+    let dynamic = levels.into_iter().flat_map(|(values, source)| {
+        specs().filter_map(move |spec| {
+            let value = values.get(spec.name)?;
+            Some(Synonym { name: spec.name, value: Some(spec.canonical(value)), source })
+        })
+    });
+    let said = specs().filter_map(|spec| {
+        let said = broker.said.get(spec.name)?;
+        Some(Synonym { name: spec.name, value: Some(spec.canonical(&said.text)), source: Source::StaticBroker })
     });
     let default = specs().next().filter(|spec| spec.default.is_some()).map(|spec| Synonym {
         name: spec.name,
         value: spec.default.map(str::to_string),
         source: Source::Default,
     });
-    said.chain(default).collect()
+    dynamic.chain(said).chain(default).collect()
 }
 
 /// The text of a broker option: what was said, or the default.
 fn text(broker: &BrokerConfig, spec: &OptionSpec) -> Option<String> {
-    match broker.said.get(spec.name) {
-        Some(said) => Some(spec.canonical(&said.text)),
+    let said = broker.dynamic.get(spec.name).or_else(|| broker.said.get(spec.name).map(|said| &said.text));
+    match said {
+        Some(text) => Some(spec.canonical(text)),
         None => spec.default.map(str::to_string),
     }
 }
@@ -113,6 +124,28 @@ fn text(broker: &BrokerConfig, spec: &OptionSpec) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_metadata_log_says_comes_before_the_file() {
+        let values = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        let all = values(&[("log.retention.ms", "7"), ("log.segment.bytes", " 3000000"), ("foo", "bar")]);
+        let own = values(&[("log.segment.bytes", "4000000")]);
+        let file = broker(&[("log.retention.hours", "1"), ("log.segment.bytes", "2000000")]);
+        let (effective, warnings) = file.with_dynamic(&all, &own);
+        assert_eq!(warnings, []);
+        let got = describe_broker(&effective);
+        let bytes = "4000000 DynamicBroker {DynamicBroker:log.segment.bytes=4000000, \
+                     DynamicDefault:log.segment.bytes=3000000, StaticBroker:log.segment.bytes=2000000, \
+                     Default:log.segment.bytes=1073741824}";
+        check(&got, "log.segment.bytes", bytes);
+        let age = "7 DynamicDefault {DynamicDefault:log.retention.ms=7, StaticBroker:log.retention.hours=1}";
+        check(&got, "log.retention.ms", age);
+        let topic = describe_topic(&effective, &BTreeMap::new());
+        check(&topic, "segment.bytes", bytes);
+        check(&topic, "retention.ms", age);
+    }
 
     fn broker(options: &[(&str, &str)]) -> BrokerConfig {
         let options: Vec<_> = options.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();

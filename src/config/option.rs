@@ -59,9 +59,7 @@ pub enum Allowed {
 pub enum Change {
     /// Only by a restart.
     ReadOnly,
-    /// At run time, for one broker.
-    PerBroker,
-    /// At run time, for all brokers.
+    /// At run time, for all brokers or for one.
     ClusterWide,
     /// At run time, for one topic.
     Topic,
@@ -318,6 +316,11 @@ fn check_allowed(spec: &OptionSpec, text: &str) -> Result<(), Reason> {
             ))
         }
     }
+}
+
+/// Whether an option is known and its values are lists, which can be appended to.
+pub fn is_list(table: &'static [OptionSpec], name: &str) -> bool {
+    find(table, name).is_some_and(|spec| spec.kind == Kind::List)
 }
 
 /// The entry of a name.

@@ -21,10 +21,12 @@ Where a default differs from Apache Kafka's, the entry says why. A number withou
 /// The whole document, in Markdown.
 pub fn markdown() -> String {
     let mut out = HEAD.to_string();
-    let of_broker = "Set when the process starts. \"Changes\" says what Kafka lets an administrator change in a \
-                     running broker; corelog takes every change of broker options by a restart so far.";
+    let of_broker = "Set when the process starts. Those that say \"changes: while it runs\" can be changed in a running \
+                     broker (KIP-226: `kafka-configs --alter --entity-type brokers`), for all brokers or for one; what \
+                     was changed so lies in the metadata log and wins over the file, the broker's own over that of all.";
     section(&mut out, "Broker options", of_broker, broker_options());
-    let of_topic = "Set when a topic is created. What a topic does not set comes from the broker option named under \
+    let of_topic = "Set when a topic is created, or changed later (`kafka-configs --alter --entity-type topics`); a \
+                    change takes effect at once. What a topic does not set comes from the broker option named under \
                     \"default from\".";
     section(&mut out, "Topic options", of_topic, topic_options());
     out
@@ -72,8 +74,7 @@ fn facts(spec: &OptionSpec) -> Vec<String> {
         _ => {}
     }
     match spec.change {
-        Change::PerBroker => facts.push("changes: per broker".to_string()),
-        Change::ClusterWide => facts.push("changes: cluster-wide".to_string()),
+        Change::ClusterWide => facts.push("changes: while it runs".to_string()),
         Change::ReadOnly | Change::Topic => {}
     }
     if let Effect::None(reason) = spec.effect {

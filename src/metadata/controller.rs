@@ -8,13 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::configs::{self, ConfigChange};
 use super::image::{Config, Image, METADATA_VERSION, PartitionState, ResourceType};
 use super::records::{
     BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, ConfigRecord, FeatureLevelRecord, MetadataRecord,
     PartitionChangeRecord, ProducerIdsRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
 };
 use crate::base::{LeaderEpoch, NodeId, Offset, Uuid};
-use crate::config::TopicConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 
 /// Records of one intention: they lie in one batch, which is written whole or not
 /// at all (`QuorumController.MAX_RECORDS_PER_USER_OP`).
@@ -41,6 +42,7 @@ pub enum Intention {
     CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
     DeleteTopics { topics: Vec<TopicToDelete> },
     CreatePartitions { topics: Vec<MorePartitions>, validate_only: bool },
+    AlterConfigs { changes: Vec<ConfigChange>, validate_only: bool },
     AllocateProducerIds { node: NodeId },
     RegisterBroker(Registration),
 }
@@ -52,6 +54,8 @@ pub enum Answer {
     CreateTopics(Vec<(String, Result<NewTopicAnswer, Refusal>)>),
     DeleteTopics(Vec<DeletedTopic>),
     CreatePartitions(Vec<(String, Result<(), Refusal>)>),
+    /// In the order of the changes.
+    AlterConfigs(Vec<Result<(), Refusal>>),
     /// The first id and the count of the block.
     AllocateProducerIds(Result<ProducerIds, Refusal>),
     /// The broker's epoch.
@@ -163,7 +167,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: Reason, message: impl Into<String>) -> Refusal {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Refusal {
         Refusal { reason, message: Some(message.into()) }
     }
 }
@@ -176,27 +180,18 @@ pub struct Plan {
     pub answer: Answer,
 }
 
-/// The defaults that creation falls back to.
-#[derive(Clone, Debug)]
-pub struct ControllerOptions {
-    /// `num.partitions`.
-    pub num_partitions: i32,
-    /// `default.replication.factor`.
-    pub default_replication_factor: i16,
-    /// What a topic without options of its own is like.
-    pub topic_defaults: TopicConfig,
-}
-
 /// See the head of this file.
 pub struct Controller {
-    options: ControllerOptions,
+    /// What the process started with: the defaults that creation falls back to, below those in
+    /// the metadata.
+    broker: BrokerConfig,
     /// Draws a new topic id.
     draw: Box<dyn Fn() -> Uuid>,
 }
 
 impl Controller {
-    pub fn new(options: ControllerOptions, draw: impl Fn() -> Uuid + 'static) -> Controller {
-        Controller { options, draw: Box::new(draw) }
+    pub fn new(broker: BrokerConfig, draw: impl Fn() -> Uuid + 'static) -> Controller {
+        Controller { broker, draw: Box::new(draw) }
     }
 
     /// The records that a log without any starts with.
@@ -214,6 +209,9 @@ impl Controller {
             Intention::CreateTopics { topics, validate_only } => self.create_topics(image, topics, *validate_only),
             Intention::DeleteTopics { topics } => delete_topics(image, topics),
             Intention::CreatePartitions { topics, validate_only } => create_partitions(image, topics, *validate_only),
+            Intention::AlterConfigs { changes, validate_only } => {
+                configs::alter(&self.broker, image, changes, *validate_only)
+            }
             Intention::AllocateProducerIds { node } => allocate_producer_ids(image, *node),
             Intention::RegisterBroker(registration) => register_broker(image, next, registration),
         }
@@ -225,7 +223,7 @@ impl Controller {
             Plan { records: Vec::new(), answer: Answer::CreateTopics(refused) }
         };
         let partitions_of = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
-            (0, -1) => self.options.num_partitions.into(),
+            (0, -1) => self.broker.num_partitions.into(),
             (0, given) => i64::from(given.max(0)),
             (assigned, _) => assigned as i64,
         };
@@ -274,7 +272,7 @@ impl Controller {
             let words = format!("Topic '{name}' collides with existing topic: {existing}");
             return Err(Refusal::new(Reason::InvalidTopic, words));
         }
-        let config = self.topic_config(topic)?;
+        let config = self.topic_config(image, topic)?;
         let partitions = self.place_topic(image, topic)?;
 
         let id = (self.draw)();
@@ -300,7 +298,7 @@ impl Controller {
         Ok(answer)
     }
 
-    fn topic_config(&self, topic: &NewTopic) -> Result<Config, Refusal> {
+    fn topic_config(&self, image: &Image, topic: &NewTopic) -> Result<Config, Refusal> {
         let nulls: Vec<&str> =
             topic.configs.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.as_str()).collect();
         if !nulls.is_empty() {
@@ -309,7 +307,7 @@ impl Controller {
         }
         let given = |(name, value): &(String, Option<String>)| Some((name.clone(), value.clone()?));
         let config: Config = topic.configs.iter().filter_map(given).collect();
-        TopicConfig::with_overrides(&self.options.topic_defaults, &config)
+        TopicConfig::with_overrides(&configs::topic_defaults(&self.broker, image), &config)
             .map_err(|error| Refusal::new(Reason::InvalidConfig, error.to_string()))?;
         Ok(config)
     }
@@ -326,9 +324,9 @@ impl Controller {
             let words = "Number of partitions was set to an invalid non-positive value.";
             return Err(Refusal::new(Reason::InvalidPartitions, words));
         }
-        let count = if topic.partitions == -1 { self.options.num_partitions } else { topic.partitions };
+        let count = if topic.partitions == -1 { self.broker.num_partitions } else { topic.partitions };
         let factor = match topic.replication_factor {
-            -1 => self.options.default_replication_factor,
+            -1 => self.broker.default_replication_factor as i16,
             factor => factor,
         };
         place(image, 0, count, factor)
@@ -338,7 +336,7 @@ impl Controller {
 /// `Topic.CLUSTER_METADATA_TOPIC_NAME`.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
-fn too_large() -> Refusal {
+pub(super) fn too_large() -> Refusal {
     Refusal::new(Reason::PolicyViolation, "Unable to perform excessively large batch operation.")
 }
 
@@ -758,12 +756,9 @@ mod tests {
 
     fn controller() -> Controller {
         let next = std::cell::Cell::new(10u8);
-        let options = ControllerOptions {
-            num_partitions: 3,
-            default_replication_factor: 1,
-            topic_defaults: TopicConfig::default(),
-        };
-        Controller::new(options, move || Uuid([next.replace(next.get() + 1); 16]))
+        let mut broker = BrokerConfig::defaults();
+        broker.num_partitions = 3;
+        Controller::new(broker, move || Uuid([next.replace(next.get() + 1); 16]))
     }
 
     fn plan(image: &Image, intention: Intention) -> Plan {

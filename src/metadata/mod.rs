@@ -11,12 +11,13 @@
 //! Kafka's error codes.
 
 mod checkpoint;
+pub mod configs;
 pub mod controller;
 pub mod image;
 pub mod journal;
 pub mod properties;
 pub mod records;
 
-pub use controller::{Answer, Controller, ControllerOptions, Intention, Plan, Reason, Refusal};
+pub use controller::{Answer, Controller, Intention, Plan, Reason, Refusal};
 pub use image::{Delta, Image, Replay};
 pub use journal::{Journal, JournalError, JournalOptions};

@@ -267,7 +267,7 @@ pub struct Partition {
     disk: Disk,
     log: Log,
     producers: RefCell<Producers>,
-    producer_id_expiration_ms: i64,
+    producer_id_expiration_ms: Cell<i64>,
     epochs: RefCell<LeaderEpochs>,
     /// Whether a task is writing the epochs' file, and whether it must again.
     epochs_writing: Cell<bool>,
@@ -389,7 +389,7 @@ impl Partition {
             disk: disk.clone(),
             log,
             producers: RefCell::new(producers),
-            producer_id_expiration_ms: options.producer_id_expiration_ms,
+            producer_id_expiration_ms: Cell::new(options.producer_id_expiration_ms),
             epochs: RefCell::new(epochs),
             epochs_writing: Cell::new(false),
             epochs_dirty: Cell::new(epochs_changed),
@@ -673,11 +673,16 @@ impl Partition {
         self.advance();
     }
 
+    /// `producer.id.expiration.ms` from now on.
+    pub fn set_producer_id_expiration(&self, ms: i64) {
+        self.producer_id_expiration_ms.set(ms);
+    }
+
     /// Regular care, some times a minute.
     pub fn upkeep(self: &Rc<Self>, now: UnixMs) {
         if now.since(self.expired.get()) >= EXPIRE_EVERY {
             self.expired.set(now);
-            self.producers.borrow_mut().expire(now, self.producer_id_expiration_ms);
+            self.producers.borrow_mut().expire(now, self.producer_id_expiration_ms.get());
         }
         self.log.upkeep(now);
         self.write_epochs();

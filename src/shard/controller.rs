@@ -16,7 +16,9 @@ use crate::base::wait::{self, Sender, Signal};
 use crate::base::{CoreIndex, Offset, Uuid};
 use crate::config::BrokerConfig;
 use crate::metadata::controller::{Endpoint, Registration};
-use crate::metadata::{self, ControllerOptions, Intention, Journal, JournalError, JournalOptions};
+use crate::metadata::image::ResourceType;
+use crate::metadata::records::MetadataRecord;
+use crate::metadata::{self, Intention, Journal, JournalError, JournalOptions};
 use crate::runtime::task::{self, OnPanic, Queue};
 use crate::runtime::{self, clock};
 
@@ -112,12 +114,7 @@ impl Core {
 
 /// What decides; see [`metadata::Controller`].
 pub fn planner(config: &BrokerConfig) -> metadata::Controller {
-    let options = ControllerOptions {
-        num_partitions: config.num_partitions,
-        default_replication_factor: config.default_replication_factor as i16,
-        topic_defaults: config.topic_defaults(),
-    };
-    metadata::Controller::new(options, draw_id)
+    metadata::Controller::new(config.clone(), draw_id)
 }
 
 /// A random id that Kafka does not reserve.
@@ -165,7 +162,7 @@ pub async fn open(core: &Rc<Core>) -> Result<(), JournalError> {
     let (journal, replay) = Journal::open(core.disk(), core.data_dir(), &options, clock::unix_ms()).await?;
     images::begin(core, replay).await;
     let image = core.image();
-    let plan = planner(config).plan(&image, image.end(), &Intention::RegisterBroker(registration(core)));
+    let plan = planner(&core.started_with).plan(&image, image.end(), &Intention::RegisterBroker(registration(core)));
     drop(image);
     if let metadata::Answer::RegisterBroker(Err(refusal)) = plan.answer {
         return Err(JournalError::Foreign(refusal.message.unwrap_or_else(|| format!("{:?}", refusal.reason))));
@@ -181,7 +178,7 @@ pub async fn open(core: &Rc<Core>) -> Result<(), JournalError> {
 /// Works off intentions one by one until the process stops. Runs on core 0 only.
 pub async fn run(core: Rc<Core>) {
     let controller = Rc::clone(core.controller.get().expect("core 0 has a controller"));
-    let planner = planner(&core.config);
+    let planner = planner(&core.started_with);
     loop {
         let next = controller.queue.borrow_mut().pop_front();
         let Some((intention, sender)) = next else {
@@ -200,6 +197,7 @@ pub async fn run(core: Rc<Core>) {
         }
         match controller.journal.append(&plan.records, clock::unix_ms()).await {
             Ok(end) => {
+                tell_of_options(&intention, &plan.records);
                 let epoch = controller.journal.epoch();
                 images::publish(&core, Committed { records: Arc::new(plan.records), end, epoch }).await;
                 let controller = Rc::clone(&controller);
@@ -212,6 +210,25 @@ pub async fn run(core: Rc<Core>) {
                 tracing::error!(%error, "append to the metadata log");
                 sender.send(Err(Unavailable(error.to_string())));
             }
+        }
+    }
+}
+
+/// Says in the log which options were changed: who looks for the cause of something wants to know.
+fn tell_of_options(intention: &Intention, records: &[MetadataRecord]) {
+    if !matches!(intention, Intention::AlterConfigs { .. }) {
+        return;
+    }
+    for record in records {
+        let MetadataRecord::Config(record) = record else { continue };
+        let of = match (ResourceType(record.resource_type), record.resource_name.as_str()) {
+            (ResourceType::TOPIC, name) => format!("topic {name}"),
+            (_, "") => "all brokers".to_string(),
+            (_, node) => format!("node {node}"),
+        };
+        match &record.value {
+            Some(value) => tracing::info!("{of}: {} is {value} now", record.name),
+            None => tracing::info!("{of}: {} has its default again", record.name),
         }
     }
 }

@@ -33,7 +33,7 @@ async fn begin(core: Rc<Core>) {
         tracing::error!("the journals hold batches that could not be filed: they stay, and no new ones are begun");
         return;
     }
-    let bytes = core.config.journal_bytes_per_core as u64;
+    let bytes = core.config().journal_bytes_per_core as u64;
     if core.index == CoreIndex(0) {
         remove_others(&core, bytes == 0).await;
     }

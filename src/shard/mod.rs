@@ -36,7 +36,7 @@ use crate::base::budget::Budget;
 use crate::base::{CoreIndex, Uuid};
 use crate::config::BrokerConfig;
 use crate::log::journal::Replay;
-use crate::metadata::Image;
+use crate::metadata::{Image, configs};
 use crate::metrics::Requests;
 use crate::partition::RecoveryPoints;
 use crate::runtime::clock;
@@ -74,7 +74,9 @@ pub struct Core {
     index: CoreIndex,
     placement: Placement,
     brokers: Mapping,
-    config: Arc<BrokerConfig>,
+    /// The options that the process started with, and those in force.
+    started_with: Arc<BrokerConfig>,
+    config: RefCell<Rc<BrokerConfig>>,
     identity: Arc<Identity>,
     disk: Disk,
     image: RefCell<Rc<Image>>,
@@ -113,8 +115,22 @@ impl Core {
         self.brokers
     }
 
-    pub fn config(&self) -> &BrokerConfig {
-        &self.config
+    /// The options in force. Hold them as long as one decision takes: some can change.
+    pub fn config(&self) -> Rc<BrokerConfig> {
+        Rc::clone(&self.config.borrow())
+    }
+
+    /// Takes the options into force that the image has of all brokers and of this one.
+    fn refresh_config(&self) {
+        let (all, own) = configs::broker_options(&self.image(), self.started_with.node_id);
+        let (config, warnings) = self.started_with.with_dynamic(&all, &own);
+        if self.index == CoreIndex(0) {
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+        }
+        self.partitions.set_topic_defaults(config.topic_defaults());
+        *self.config.borrow_mut() = Rc::new(config);
     }
 
     pub fn identity(&self) -> &Identity {

@@ -68,7 +68,7 @@ pub struct Partitions {
     /// What they wrote since somebody looked for those that want a recovery point.
     unpointed: Rc<Unpointed>,
     /// What a topic without options of its own is like; shared by all that have none.
-    topic_defaults: Rc<TopicConfig>,
+    topic_defaults: RefCell<Rc<TopicConfig>>,
 }
 
 impl Partitions {
@@ -79,7 +79,7 @@ impl Partitions {
             journal: Journal::new(&tail_memory),
             tail_memory,
             unpointed: Unpointed::new(),
-            topic_defaults: Rc::new(config.topic_defaults()),
+            topic_defaults: RefCell::new(Rc::new(config.topic_defaults())),
         }
     }
 
@@ -98,19 +98,25 @@ impl Partitions {
         &self.unpointed
     }
 
+    /// What a topic without options of its own is like from now on.
+    pub fn set_topic_defaults(&self, defaults: TopicConfig) {
+        *self.topic_defaults.borrow_mut() = Rc::new(defaults);
+    }
+
     /// The effective options of a topic.
     pub fn config_of(&self, image: &Image, topic: &Topic) -> Rc<TopicConfig> {
         let overrides = image.topic_config(&topic.name);
+        let defaults = Rc::clone(&self.topic_defaults.borrow());
         if overrides.is_empty() {
-            return Rc::clone(&self.topic_defaults);
+            return defaults;
         }
-        match TopicConfig::with_overrides(&self.topic_defaults, &overrides) {
+        match TopicConfig::with_overrides(&defaults, &overrides) {
             Ok(config) => Rc::new(config),
             Err(error) => {
                 // The controller checks options before they become records; a log from
                 // elsewhere may hold others.
                 tracing::warn!(topic = %topic.name, %error, "an option of a topic cannot be used; its defaults apply");
-                Rc::clone(&self.topic_defaults)
+                defaults
             }
         }
     }
@@ -515,14 +521,31 @@ pub async fn follow(core: &Rc<Core>, delta: &Delta) {
         }
     }
     open(core, jobs).await;
-    for resource in delta.configs.iter().filter(|r| r.kind == ResourceType::TOPIC) {
-        let Some(topic) = image.topic(&resource.name) else { continue };
-        let config = core.partitions.config_of(&image, topic);
-        for partition in topic.partitions.keys() {
-            if let Place::Here(partition) = core.locate(topic.id, *partition) {
-                partition.update_config(Rc::clone(&config));
+    if delta.configs.iter().any(|resource| resource.kind == ResourceType::BROKER) {
+        core.refresh_config();
+        // They are the defaults of every topic.
+        for topic in core.image().topics() {
+            update_config(core, topic).await;
+        }
+    } else {
+        for resource in delta.configs.iter().filter(|r| r.kind == ResourceType::TOPIC) {
+            if let Some(topic) = image.topic(&resource.name) {
+                update_config(core, topic).await;
             }
         }
+    }
+}
+
+/// Takes a topic's options, as they are now, into use.
+async fn update_config(core: &Core, topic: &Topic) {
+    let config = core.partitions.config_of(&core.image(), topic);
+    let producer_id_expiration_ms = i64::from(core.config().producer_id_expiration_ms);
+    for partition in topic.partitions.keys() {
+        if let Place::Here(partition) = core.locate(topic.id, *partition) {
+            partition.update_config(Rc::clone(&config));
+            partition.set_producer_id_expiration(producer_id_expiration_ms);
+        }
+        task::yield_if_needed().await;
     }
 }
 
@@ -613,7 +636,7 @@ async fn open_one(core: &Rc<Core>, job: Job) {
         recovery_point: core.recovery_points.get(&id.topic, id.partition),
         unpointed: Some(Rc::clone(&core.partitions.unpointed)),
         name_is_durable: true,
-        producer_id_expiration_ms: i64::from(core.config.producer_id_expiration_ms),
+        producer_id_expiration_ms: i64::from(core.config().producer_id_expiration_ms),
         ..PartitionOptions::new(job.config, Rc::clone(&core.partitions.tail_memory))
     };
     let dir = core.data_dir().join(id.to_string());

@@ -112,7 +112,7 @@ pub async fn reported(core: &Core, points: &[TopicPoint], first: bool) -> bool {
 
 async fn make_all(core: Rc<Core>) {
     let interval =
-        Duration::from_millis(core.config.log_flush_offset_checkpoint_interval_ms.max(INTERVAL_MS_MIN) as u64);
+        Duration::from_millis(core.config().log_flush_offset_checkpoint_interval_ms.max(INTERVAL_MS_MIN) as u64);
     let unpointed = Rc::clone(core.partitions.unpointed());
     let mut timed = clock::now() + interval;
     core.points.news.raise();

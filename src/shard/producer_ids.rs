@@ -40,7 +40,7 @@ impl Core {
             if let Some(id) = self.producer_ids.take() {
                 return Ok(id);
             }
-            let intention = Intention::AllocateProducerIds { node: self.config.node_id };
+            let intention = Intention::AllocateProducerIds { node: self.config().node_id };
             match self.control(intention).await {
                 // Another request may have refilled meanwhile: its ids are lost, not reused.
                 Ok(Answer::AllocateProducerIds(Ok(block))) => self.producer_ids.refill(block.first, block.count),

@@ -86,7 +86,8 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         handler: OnceCell::new(),
         requests: Requests::default(),
         stop: runtime::stop_flag(),
-        config,
+        config: RefCell::new(Rc::new((*config).clone())),
+        started_with: config,
         identity,
         disk,
     });
@@ -101,6 +102,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
     if core.stop.is_raised() {
         return Err(StartError::Stopped);
     }
+    core.refresh_config();
     partitions::open_all(&core).await.map_err(StartError::Directory)?;
     core.replay.core_is_done();
     journal::start(&core);

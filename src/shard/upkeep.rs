@@ -13,7 +13,7 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Goes round the partitions until the process stops.
 pub async fn run(core: Rc<Core>) {
-    let retention = Duration::from_millis(core.config.log_retention_check_interval_ms.max(1) as u64);
+    let retention = Duration::from_millis(core.config().log_retention_check_interval_ms.max(1) as u64);
     let mut retained = clock::now();
     while !core.sleep_or_stop(ROUND).await {
         let now = clock::now();

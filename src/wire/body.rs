@@ -60,6 +60,7 @@ macro_rules! as_the_crate {
 }
 
 as_the_crate!(
+    AlterConfigsRequest,
     ApiVersionsRequest,
     CreatePartitionsRequest,
     CreateTopicsRequest,
@@ -70,6 +71,7 @@ as_the_crate!(
     DescribeGroupsRequest,
     FindCoordinatorRequest,
     HeartbeatRequest,
+    IncrementalAlterConfigsRequest,
     InitProducerIdRequest,
     JoinGroupRequest,
     LeaveGroupRequest,

@@ -381,6 +381,34 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
             // IncludeDocumentation
             Field { from: 3, to: LAST, array: false, kind: Kind::Fixed(1) },
         ],
+        ApiKey::AlterConfigs => &[
+            // Resources
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // ResourceType
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
+                    // ResourceName
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // Configs
+                    Field {
+                        from: 0,
+                        to: LAST,
+                        array: true,
+                        kind: Kind::Struct(&[
+                            // Name
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                            // Value
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                        ]),
+                    },
+                ]),
+            },
+            // ValidateOnly
+            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
+        ],
         ApiKey::CreatePartitions => &[
             // Topics
             Field {
@@ -412,6 +440,36 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
         ApiKey::DeleteGroups => &[
             // GroupsNames
             Field { from: 0, to: LAST, array: true, kind: Kind::Text },
+        ],
+        ApiKey::IncrementalAlterConfigs => &[
+            // Resources
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // ResourceType
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
+                    // ResourceName
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // Configs
+                    Field {
+                        from: 0,
+                        to: LAST,
+                        array: true,
+                        kind: Kind::Struct(&[
+                            // Name
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                            // ConfigOperation
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
+                            // Value
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                        ]),
+                    },
+                ]),
+            },
+            // ValidateOnly
+            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
         ],
         ApiKey::DescribeCluster => &[
             // IncludeClusterAuthorizedOperations

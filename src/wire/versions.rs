@@ -57,8 +57,10 @@ pub const SERVED: &[Served] = &[
     api(ApiKey::InitProducerId, "InitProducerId", 0, 5, 2),
     api(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 4),
     api(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, 4),
+    api(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, 2),
     api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2),
     api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2),
+    api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, 1),
     api(ApiKey::DescribeCluster, "DescribeCluster", 0, 2, 0),
 ];
 

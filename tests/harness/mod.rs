@@ -1,6 +1,7 @@
 //! What the tests with real processes share: a broker to test, other programs with deadlines, and conditions to wait for.
 //!
 //! - [`broker`]: starts corelog (or Apache Kafka, or finds a running broker), kills it, stops it and judges its log.
+//! - [`client`]: Kafka's messages over one connection.
 //! - [`crash`]: a load whose broker dies again and again, and what must hold afterwards.
 //! - [`drive`]: a drive whose power can be cut, with a real file system on it.
 //! - [`program`]: client programs, their lines of output, their end.
@@ -19,6 +20,7 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod client;
 pub mod crash;
 pub mod drive;
 pub mod ledger;
