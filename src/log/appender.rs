@@ -200,7 +200,12 @@ impl State {
             Some(first) if first >= 0 => max_timestamp.saturating_sub(first),
             _ => now().0.saturating_sub(active.created.0),
         };
-        waited > self.config.segment_ms.saturating_sub(jitter_ms(inner, active, self.config.segment_jitter_ms))
+        // What may not wait longer to be compacted may not stay longer in the active segment (`LogConfig.maxSegmentMs`).
+        let segment_ms = match self.config.cleanup_policy.compact {
+            true => self.config.segment_ms.min(self.config.max_compaction_lag_ms),
+            false => self.config.segment_ms,
+        };
+        waited > segment_ms.saturating_sub(jitter_ms(inner, active, self.config.segment_jitter_ms))
     }
 
     /// The open buffer, with room for `size` more bytes.
@@ -755,7 +760,11 @@ impl Inner {
         }
         self.work.raise();
         self.flush.raise();
-        self.wait_tasks(|state| !state.tasks.writer && !state.tasks.flusher && !state.tasks.sealer).await;
+        self.wait_tasks(|state| {
+            let tasks = &state.tasks;
+            !tasks.writer && !tasks.flusher && !tasks.sealer && !tasks.cleaner
+        })
+        .await;
     }
 
     /// Seals the segments before the one that is written.

@@ -20,6 +20,7 @@ use crate::record::BatchView;
 use crate::runtime::disk::Slice;
 
 use super::Inner;
+use super::segment::Segment;
 use super::tail::Wanted;
 
 /// Distance of the marks in an extent: how far a read walks over batch headers.
@@ -204,6 +205,11 @@ impl Extents {
         kept.retain(|old| !repeats(old));
         kept.push(Rc::clone(extent));
         memory.add(log, extent);
+    }
+
+    /// Forgets what was read of these segments.
+    pub fn forget_segments(&self, segments: &[Rc<Segment>]) {
+        self.kept.borrow_mut().retain(|kept| segments.iter().all(|segment| segment.base != kept.base));
     }
 
     fn forget(&self, extent: &Rc<Extent>) {

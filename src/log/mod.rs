@@ -11,6 +11,7 @@
 //! | `read` | read plans: what to read, decided without waiting, then read |
 //! | `times` | lookup by timestamp |
 //! | `segment`, `index`, `names`, `scan` | a segment's files |
+//! | `cleaner` | compaction |
 //! | `recovery` | opening, whatever state the files were left in |
 //! | `retention` | giving up old segments, moving the log start, deletion |
 //! | `turns` | reads for consumers that lag stand back behind writes that are waited for |
@@ -25,6 +26,7 @@
 //! never serves bytes from the drive whose checksum is wrong.
 
 mod appender;
+mod cleaner;
 mod error;
 mod extents;
 mod index;
@@ -53,6 +55,7 @@ use crate::config::TopicConfig;
 use crate::runtime::clock;
 use crate::runtime::disk::{Disk, File};
 
+pub use cleaner::{CleanError, Cleaned, Dirt, Means};
 pub use error::LogError;
 pub use memory::{Room, TailMemory};
 pub use names::{SNAPSHOT, file_name, parse as parse_file_name};
@@ -212,6 +215,8 @@ struct Tasks {
     flusher: bool,
     /// A segment is being sealed, or a recovery point's files are being written.
     sealer: bool,
+    /// The log is being cleaned.
+    cleaner: bool,
     /// Writer and flusher are to end when they have nothing to do.
     retire: bool,
     /// Nothing was appended since the last upkeep.
@@ -398,6 +403,13 @@ impl Log {
         self.0.state.borrow().segments.len()
     }
 
+    /// Whether nothing but the active segment takes batches, or waits to be sealed.
+    #[cfg(test)]
+    pub fn all_sealed(&self) -> bool {
+        let state = self.0.state.borrow();
+        state.segments.iter().rev().skip(1).all(|segment| segment.is_sealed())
+    }
+
     /// Base offsets of all segments.
     pub fn segment_bases(&self) -> Vec<Offset> {
         self.0.state.borrow().segments.iter().map(|segment| segment.base).collect()
@@ -469,7 +481,7 @@ impl Inner {
             if state.segments.len() <= SEALED_INDEXES_MAX.min(SEALED_FILES_MAX) + 1 {
                 return;
             }
-            let sealed = || state.segments.iter().filter(|segment| segment.is_sealed());
+            let sealed = || state.segments.iter().filter(|segment| segment.is_sealed() && !segment.is_pinned());
             (
                 sealed().filter(|segment| segment.is_open()).cloned().collect(),
                 sealed().filter(|segment| segment.has_indexes()).cloned().collect(),

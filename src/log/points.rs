@@ -75,6 +75,12 @@ impl Points {
         Points { last: Point { offset, bytes: 0 }, before, tried: None, snapshots }
     }
 
+    /// Takes snapshots into account at which no segment begins any more.
+    pub fn add_snapshots(&mut self, offsets: &[Offset]) {
+        self.snapshots.extend_from_slice(offsets);
+        self.snapshots.sort_unstable();
+    }
+
     fn advance(&mut self, to: Point) {
         if to.offset > self.last.offset {
             self.last = to;

@@ -219,7 +219,17 @@ impl DrivePlan {
     /// it. `None`: the log has no such batch any more.
     async fn extent(&mut self, reader: Reader) -> Result<Option<Rc<Extent>>, LogError> {
         loop {
-            if let Some(extent) = self.read_segment(reader).await? {
+            let read = self.read_segment(reader).await;
+            if self.segment.is_replaced() {
+                // Whatever was read by its name may have been of the segment that compaction put in its place.
+                let state = self.log.state.borrow();
+                if let Condition::Ended(error) = &state.condition {
+                    return Err(error.clone());
+                }
+                self.segment = Rc::clone(&state.segments[state.segment_of(self.wanted.from)]);
+                continue;
+            }
+            if let Some(extent) = read? {
                 return Ok(Some(extent));
             }
             // Compaction may leave the wanted offset behind the segment's last batch.
@@ -277,6 +287,9 @@ impl DrivePlan {
             }
             let len_here = (len as u64).min(size - position) as usize;
             let bytes = log.memory.turns.read(&file, position, len_here).await.map_err(read_error)?;
+            if segment.is_replaced() {
+                return Ok(None);
+            }
             match self.collect(&bytes, position, filed)? {
                 Taken::Batches(collected) => {
                     let kept = memory.is_some();

@@ -25,14 +25,14 @@ use std::rc::Rc;
 use crate::base::Offset;
 use crate::base::wait::Signal;
 use crate::record::BatchView;
-use crate::runtime::disk::{Disk, File};
+use crate::runtime::disk::{DirEntry, Disk, File};
 
 use super::index::{IndexedBatch, Indexes, Youngest};
 use super::names::{self, CLEANED, DELETED, LOG, OFFSET_INDEX, SWAP, TIME_INDEX};
 use super::points::Points;
 use super::progress::Progress;
 use super::scan::{self, Expect, Fault, Range, Reason};
-use super::segment::{Segment, read_index_files, youngest_of};
+use super::segment::{Segment, first_timestamp, read_index_files, youngest_of};
 use super::{Condition, Inner, Log, LogError, LogOptions, State, Tasks, now};
 use crate::record::BatchError;
 
@@ -289,52 +289,31 @@ impl Opening<'_> {
 
     /// Lists the directory, and removes or completes what deletion and compaction left.
     async fn list(&mut self) -> Result<BTreeMap<Offset, Found>, LogError> {
-        let entries = match self.disk.list(self.dir).await {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(error) => return Err(LogError::io("list", self.dir, &error)),
-        };
-        // A compaction that wrote several segments had not finished if one is still
-        // `.cleaned`: its finished ones from there on count for nothing
-        // (`LogLoader.removeTempFilesAndCollectSwapFiles`).
-        let first_cleaned = entries
-            .iter()
-            .filter_map(|entry| names::parse(&entry.name).filter(|file| file.suffix == CLEANED))
-            .map(|file| file.base)
-            .min()
-            .unwrap_or(Offset(i64::MAX));
-        let mut swapped: BTreeMap<Offset, u64> = BTreeMap::new();
-        let mut plain = Vec::new();
-        for entry in &entries {
-            let Some(file) = names::parse(&entry.name) else {
-                if names::parse(entry.name.trim_end_matches(".tmp")).is_some() && entry.name.ends_with(".tmp") {
-                    self.remove(&entry.name).await?;
-                }
-                continue;
-            };
-            match file.suffix {
-                "" => plain.push((file, entry)),
-                DELETED | CLEANED => self.remove(&entry.name).await?,
-                SWAP if file.base >= first_cleaned || file.kind != LOG => self.remove(&entry.name).await?,
-                _ => drop(swapped.insert(file.base, entry.len)),
-            }
+        let Some(mut entries) = self.entries().await? else { return Ok(BTreeMap::new()) };
+        if self.end_compactions(&entries).await? {
+            entries = self.entries().await?.unwrap_or_default();
         }
         let mut found: BTreeMap<Offset, Found> = BTreeMap::new();
-        for (file, entry) in plain.iter().filter(|(file, _)| file.kind == LOG) {
+        let files = || entries.iter().filter_map(|entry| names::parse(&entry.name).map(|file| (file, entry)));
+        for (file, entry) in files().filter(|(file, _)| file.kind == LOG && file.suffix.is_empty()) {
             found.insert(file.base, Found { len: entry.len, has_indexes: false });
         }
-        for (base, len) in swapped {
-            self.complete_swap(base, len, &mut found).await?;
-        }
         let mut index_files: BTreeMap<Offset, usize> = BTreeMap::new();
-        for (file, entry) in &plain {
-            match file.kind {
-                LOG => {}
-                names::SNAPSHOT => self.opened.snapshots.push(file.base),
+        for (file, entry) in files() {
+            match (file.suffix, file.kind) {
+                (DELETED, _) => self.remove(&entry.name).await?,
+                ("", names::SNAPSHOT) => self.opened.snapshots.push(file.base),
+                ("", LOG) => {}
                 // An index without its segment: what a deletion left.
-                _ if !found.contains_key(&file.base) => self.remove(&entry.name).await?,
-                OFFSET_INDEX | TIME_INDEX => *index_files.entry(file.base).or_default() += 1,
+                ("", _) if !found.contains_key(&file.base) => self.remove(&entry.name).await?,
+                ("", OFFSET_INDEX | TIME_INDEX) => *index_files.entry(file.base).or_default() += 1,
                 _ => {}
+            }
+        }
+        for entry in &entries {
+            let stem = entry.name.strip_suffix(".tmp");
+            if stem.is_some_and(|stem| names::parse(stem).is_some()) {
+                self.remove(&entry.name).await?;
             }
         }
         for (base, file) in &mut found {
@@ -344,14 +323,59 @@ impl Opening<'_> {
         Ok(found)
     }
 
+    /// The names in the directory; `None` when there is none.
+    async fn entries(&self) -> Result<Option<Vec<DirEntry>>, LogError> {
+        match self.disk.list(self.dir).await {
+            Ok(entries) => Ok(Some(entries)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LogError::io("list", self.dir, &error)),
+        }
+    }
+
+    /// Takes back compactions that had not come to their swap, and completes those that had. True when anything was
+    /// changed (`LogLoader.load`, [`super::cleaner`]).
+    async fn end_compactions(&mut self, entries: &[DirEntry]) -> Result<bool, LogError> {
+        let files = || entries.iter().filter_map(|entry| names::parse(&entry.name).map(|file| (file, entry)));
+        // A swap had not begun in earnest if a file is still `.cleaned`: the `.swap` ones from there on count
+        // for nothing.
+        let cleaned = files().filter(|(file, _)| file.suffix == CLEANED);
+        let first_cleaned = cleaned.map(|(file, _)| file.base).min().unwrap_or(Offset(i64::MAX));
+        let mut changed = false;
+        for (_, entry) in files().filter(|(file, _)| file.suffix == SWAP && file.base >= first_cleaned) {
+            self.remove(&entry.name).await?;
+            changed = true;
+        }
+        if changed {
+            // Before the others go, which say that these count for nothing.
+            self.sync_dir().await?;
+        }
+        for (_, entry) in files().filter(|(file, _)| file.suffix == CLEANED) {
+            self.remove(&entry.name).await?;
+            changed = true;
+        }
+        let swaps: Vec<_> = files().filter(|(file, _)| file.suffix == SWAP && file.base < first_cleaned).collect();
+        for (log, entry) in swaps.iter().filter(|(file, _)| file.kind == LOG) {
+            self.complete_swap(log.base, entry.len, entries).await?;
+        }
+        for (file, entry) in swaps.iter().filter(|(file, _)| file.kind != LOG) {
+            let has_swap = swaps.iter().any(|(other, _)| other.kind == LOG && other.base == file.base);
+            if has_swap || file.kind == names::TRANSACTION_INDEX {
+                let (from, to) = (self.dir.join(&entry.name), self.dir.join(names::file_name(file.base, file.kind)));
+                self.disk.rename(&from, &to).await.map_err(|error| LogError::io("rename", &from, &error))?;
+            } else {
+                // Made again from the batches: whose it is cannot be seen.
+                self.remove(&entry.name).await?;
+            }
+        }
+        if !swaps.is_empty() {
+            self.sync_dir().await?;
+        }
+        Ok(changed || !swaps.is_empty())
+    }
+
     /// A finished compaction whose files had not all taken their places: the new
     /// segment replaces those whose offsets it covers.
-    async fn complete_swap(
-        &mut self,
-        base: Offset,
-        len: u64,
-        found: &mut BTreeMap<Offset, Found>,
-    ) -> Result<(), LogError> {
+    async fn complete_swap(&mut self, base: Offset, len: u64, entries: &[DirEntry]) -> Result<(), LogError> {
         let swap_name = names::file_name(base, LOG) + SWAP;
         let path = self.dir.join(&swap_name);
         let file = self
@@ -365,16 +389,21 @@ impl Opening<'_> {
         if let Some(fault) = scanned.fault {
             return Err(LogError::Corrupt(format!("{swap_name} of {}: {fault}", self.name).into()));
         }
-        let replaced: Vec<Offset> = found.range(base..scanned.next.max(base.plus(1))).map(|(base, _)| *base).collect();
-        for old in replaced {
-            found.remove(&old);
-            self.remove_segment(old).await?;
+        let _ = file.close().await;
+        let covered = base..scanned.next.max(base.plus(1));
+        for entry in entries {
+            let replaced = names::parse(&entry.name).is_some_and(|file| {
+                file.suffix.is_empty() && file.kind != names::SNAPSHOT && covered.contains(&file.base)
+            });
+            if replaced {
+                self.remove(&entry.name).await?;
+            }
         }
+        // No old segment may be there beside the new one.
+        self.sync_dir().await?;
         let to = self.dir.join(names::file_name(base, LOG));
         self.disk.rename(&path, &to).await.map_err(|error| LogError::io("rename", &path, &error))?;
-        self.sync_dir().await?;
-        found.insert(base, Found { len, has_indexes: false });
-        Ok(())
+        self.sync_dir().await
     }
 
     /// Takes a segment as it is, with its index files. `None` if they, or the end
@@ -655,11 +684,4 @@ fn base_is_believed(options: &LogOptions, next_base: Option<Offset>, clean: bool
     // Kafka writes index files while a segment grows, so after its unclean stop only
     // the recovery point says which segments are whole. Our own are whole once they have index files.
     clean || options.recovery_point == Offset::ZERO || next_base.is_some_and(|next| next <= options.recovery_point)
-}
-
-/// The max timestamp of a segment's first batch; −1 if there is none.
-async fn first_timestamp(file: &File) -> io::Result<i64> {
-    let header = file.read(0, crate::record::BATCH_HEADER_BYTES).await?;
-    let bytes = header.get(35..43).and_then(|bytes| bytes.try_into().ok());
-    Ok(bytes.map_or(-1, i64::from_be_bytes))
 }

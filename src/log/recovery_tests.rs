@@ -447,6 +447,67 @@ fn a_finished_compaction_takes_its_place() {
     assert_eq!(fs::read(state_.file(0, "log")).unwrap(), both);
 }
 
+/// A compaction that made one segment of the first two, stopped somewhere on the way of its files.
+fn check_swap(new: &[(&str, &str)], old: &str, is_taken: bool) {
+    let state_ = state();
+    let mut both = fs::read(state_.file(0, "log")).unwrap();
+    both.extend(fs::read(state_.file(1, "log")).unwrap());
+    let base = names::file_name(Offset(0), "");
+    // The old ones still there, or out of the way; those of the first bear the same names.
+    for segment in 0..2 {
+        for kind in ["log", "index", "timeindex"] {
+            let path = state_.file(segment, kind);
+            match old {
+                "" => {}
+                "gone" => fs::remove_file(&path).unwrap(),
+                suffix => fs::rename(&path, format!("{}{suffix}", path.display())).unwrap(),
+            }
+        }
+    }
+    for (kind, suffix) in new {
+        let bytes = match *kind {
+            "log" => both.clone(),
+            "txnindex" => vec![7; 34],
+            _ => Vec::new(),
+        };
+        fs::write(state_.dir.join(format!("{base}{kind}{suffix}")), bytes).unwrap();
+    }
+    state_.check(options(), false, 60);
+    let case = format!("{new:?} {old:?}");
+    assert_eq!(state_.file(1, "log").exists(), !is_taken, "{case}");
+    assert_eq!(fs::read(state_.file(0, "log")).unwrap() == both, is_taken, "{case}");
+    let has_transactions = is_taken && new.iter().any(|(kind, _)| *kind == "txnindex");
+    assert_eq!(state_.file(0, "txnindex").exists(), has_transactions, "{case}");
+    for entry in fs::read_dir(&state_.dir).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(![".cleaned", ".swap", ".deleted"].iter().any(|end| name.ends_with(end)), "{case}: {name} is left");
+    }
+}
+
+#[test]
+fn a_swap_that_has_not_begun_in_earnest_is_taken_back() {
+    check_swap(&[("log", ".cleaned")], "", false);
+    check_swap(&[("log", ".cleaned"), ("index", ".cleaned"), ("timeindex", ".cleaned")], "", false);
+    check_swap(&[("log", ".swap"), ("index", ".cleaned"), ("timeindex", ".cleaned")], "", false);
+    check_swap(&[("log", ".swap"), ("index", ".swap"), ("timeindex", ".cleaned"), ("txnindex", ".cleaned")], "", false);
+    check_swap(&[("index", ".swap"), ("timeindex", ".cleaned"), ("txnindex", ".swap")], "", false);
+}
+
+#[test]
+fn a_swap_that_has_begun_is_completed() {
+    let swaps = [("log", ".swap"), ("index", ".swap"), ("timeindex", ".swap"), ("txnindex", ".swap")];
+    // The old ones are there, renamed, or removed.
+    check_swap(&swaps, "", true);
+    check_swap(&swaps[..3], "", true);
+    check_swap(&swaps[..1], "", true);
+    check_swap(&swaps, ".deleted", true);
+    check_swap(&swaps, "gone", true);
+    // The log has its name, the indexes do not.
+    check_swap(&[("log", ""), ("index", ".swap"), ("timeindex", ".swap"), ("txnindex", ".swap")], ".deleted", true);
+    check_swap(&[("log", ""), ("index", ""), ("timeindex", ".swap")], ".deleted", true);
+    check_swap(&[("log", ""), ("index", ""), ("timeindex", ""), ("txnindex", "")], ".deleted", true);
+}
+
 #[test]
 fn batches_of_before_kafka_0_11_are_refused() {
     let state_ = state();

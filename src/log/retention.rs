@@ -86,14 +86,14 @@ impl Log {
         {
             let mut state = inner.state.borrow_mut();
             let first = state.segments.front().is_some_and(|first| Rc::ptr_eq(first, segment));
-            if !first || !segment.is_sealed() || state.segments.len() < 2 {
+            if !first || !segment.is_sealed() || segment.is_pinned() || state.segments.len() < 2 {
                 return Ok(false);
             }
             state.segments.pop_front();
             state.start = state.start.max(next_base);
         }
         let dir = self.dir();
-        let delay = self.config().file_delete_delay_ms.max(0) as u64;
+        let delay = self.config().file_delete_delay_ms;
         let mut renamed = Vec::new();
         // The log itself first: without it the others are leftovers that an opening removes.
         for kind in [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT] {
@@ -107,15 +107,7 @@ impl Log {
         }
         // Reads under way keep the file open as long as they need it.
         drop(segment.take_file());
-        let disk = inner.disk.clone();
-        if delay == 0 {
-            remove_files(&disk, &renamed).await;
-        } else {
-            task::spawn(Queue::Upkeep, "segment deletion", OnPanic::EndTask, async move {
-                clock::sleep(std::time::Duration::from_millis(delay)).await;
-                remove_files(&disk, &renamed).await;
-            });
-        }
+        remove_later(&inner.disk, renamed, delay).await;
         Ok(true)
     }
 
@@ -159,6 +151,18 @@ impl Log {
             _ => Ok(()),
         }
     }
+}
+
+/// Removes files that were renamed to `.deleted`: at once, or in the background after a delay in milliseconds.
+pub(super) async fn remove_later(disk: &Disk, renamed: Vec<PathBuf>, delay_ms: i64) {
+    if delay_ms <= 0 {
+        return remove_files(disk, &renamed).await;
+    }
+    let disk = disk.clone();
+    task::spawn(Queue::Upkeep, "segment deletion", OnPanic::EndTask, async move {
+        clock::sleep(std::time::Duration::from_millis(delay_ms as u64)).await;
+        remove_files(&disk, &renamed).await;
+    });
 }
 
 async fn remove_files(disk: &Disk, paths: &[PathBuf]) {

@@ -166,7 +166,8 @@ pub(super) async fn scan(
     Ok(Scanned { end: position, next: expect.next, fault: None })
 }
 
-fn check(batch: &BatchView<'_>, expect: &mut Expect) -> Result<(), Reason> {
+/// Whether a batch is right and may come next.
+pub(super) fn check(batch: &BatchView<'_>, expect: &mut Expect) -> Result<(), Reason> {
     let found = batch.base_offset();
     if found < expect.next || (expect.exact && !expect.first && found != expect.next) {
         return Err(Reason::Offset { found, expected: expect.next });
@@ -189,7 +190,7 @@ fn header_fault(bytes: &[u8], error: BatchError) -> Reason {
 }
 
 /// Computes the checksum of a batch of `size` bytes in pieces, without holding it.
-async fn large_batch_is_right(file: &File, position: u64, size: u64) -> io::Result<bool> {
+pub(super) async fn large_batch_is_right(file: &File, position: u64, size: u64) -> io::Result<bool> {
     let header = file.read(position, CRC_RANGE).await?;
     if header.len() < CRC_RANGE {
         return Ok(false);

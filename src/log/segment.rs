@@ -41,6 +41,12 @@ pub(super) struct Segment {
     indexes: RefCell<Option<Indexes>>,
     /// Counts up with each use; the least used are closed first.
     used: Cell<u64>,
+    /// Compaction has put another in its place: what bears its name is not its own any more.
+    replaced: Cell<bool>,
+    /// Its files do not bear its name yet: the open file and the indexes in memory are all there is.
+    pinned: Cell<bool>,
+    /// Its index files are being written again.
+    rebuilding: Cell<bool>,
 }
 
 impl Segment {
@@ -59,6 +65,9 @@ impl Segment {
             created,
             indexes: RefCell::new(Some(Indexes::default())),
             used: Cell::new(0),
+            replaced: Cell::new(false),
+            pinned: Cell::new(false),
+            rebuilding: Cell::new(false),
         }
     }
 
@@ -160,6 +169,11 @@ impl Segment {
         *self.indexes.borrow_mut() = Some(indexes);
     }
 
+    /// Takes the indexes out of a segment that is given up for another with the same batches.
+    pub fn take_indexes(&self) -> Indexes {
+        self.indexes.borrow_mut().take().unwrap_or_default()
+    }
+
     /// Lets the indexes go; they can be read again. Only of sealed segments.
     pub fn forget_indexes(&self) {
         *self.indexes.borrow_mut() = None;
@@ -224,6 +238,35 @@ impl Segment {
         self.file.borrow().clone()
     }
 
+    /// Gives it its file, which may bear another name.
+    pub fn set_file(&self, file: File) {
+        *self.file.borrow_mut() = Some(file);
+    }
+
+    /// Whether compaction has put another segment in its place. What was read by its name
+    /// before this was asked is its own only if not.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.get()
+    }
+
+    pub fn set_replaced(&self) {
+        self.replaced.set(true);
+    }
+
+    /// Whether file and indexes must not be let go.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.get()
+    }
+
+    pub fn set_pinned(&self, pinned: bool) {
+        self.pinned.set(pinned);
+    }
+
+    /// Whether its index files are being written again.
+    pub fn is_rebuilding(&self) -> bool {
+        self.rebuilding.get()
+    }
+
     pub fn is_open(&self) -> bool {
         self.file.borrow().is_some()
     }
@@ -270,8 +313,12 @@ impl Segment {
                         format!("{} of {}: {fault}", names::file_name(self.base, names::LOG), dir.display()).into(),
                     ),
                 })?;
+                if self.has_indexes() || self.is_replaced() {
+                    return Ok(());
+                }
                 self.set_indexes(rebuilt.0, rebuilt.1);
                 let (offsets, times) = self.index_files();
+                let _writing = Rebuilding::begin(&self.rebuilding);
                 for (kind, bytes) in [(names::OFFSET_INDEX, offsets), (names::TIME_INDEX, times)] {
                     let path = self.path(dir, kind);
                     disk.write_file(&path, bytes).await.map_err(|error| LogError::io("write", &path, &error))?;
@@ -279,6 +326,22 @@ impl Segment {
             }
         }
         Ok(())
+    }
+}
+
+/// Of whoever writes a segment's index files again.
+struct Rebuilding<'a>(&'a Cell<bool>);
+
+impl Rebuilding<'_> {
+    fn begin(flag: &Cell<bool>) -> Rebuilding<'_> {
+        flag.set(true);
+        Rebuilding(flag)
+    }
+}
+
+impl Drop for Rebuilding<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -322,6 +385,13 @@ pub(super) async fn read_index_files(
         (Err(error), _) => Err(format!("offset index: {error}")),
         (_, Err(error)) => Err(format!("time index: {error}")),
     })
+}
+
+/// The max timestamp of a segment's first batch; −1 if there is none.
+pub(super) async fn first_timestamp(file: &File) -> io::Result<i64> {
+    let header = file.read(0, crate::record::BATCH_HEADER_BYTES).await?;
+    let bytes = header.get(35..43).and_then(|bytes| bytes.try_into().ok());
+    Ok(bytes.map_or(-1, i64::from_be_bytes))
 }
 
 enum Rebuild {

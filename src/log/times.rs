@@ -37,10 +37,11 @@ impl Log {
                 .flatten()
                 .map_or(segment.base, |entry| segment.base.plus(i64::from(entry.relative)));
             let mut scratch = Scratch::new();
-            let from = from.max(self.start_offset());
+            // All of the batch there counts: its entry names its last offset, and an earlier record may have the time.
+            let start = self.start_offset();
             let end = self.end_of(&segment);
             let found = self
-                .search(from, end.min(upper), |batch, start| {
+                .search(from.max(start), end.min(upper), |batch| {
                     if batch.max_timestamp() < timestamp {
                         return Ok(None);
                     }
@@ -71,17 +72,19 @@ impl Log {
         if youngest.offset < upper {
             let mut scratch = Scratch::new();
             let from = youngest.offset.max(self.start_offset());
-            return self
-                .search(from, upper, |batch, _| {
-                    first_record(batch, &mut scratch, |record| record.1 >= youngest.timestamp)
-                })
-                .await;
+            let found = self
+                .search(from, upper, |batch| first_record(batch, &mut scratch, |record| record.1 >= youngest.timestamp))
+                .await?;
+            if found.is_some() {
+                return Ok(found);
+            }
         }
-        // The youngest is not to be seen yet: look at everything that is. Rare: it is
-        // the moment between an append and its flush.
+        // The youngest is not to be seen yet, or was a record of a batch that compaction has emptied: look
+        // at everything that is there. Rare: it is the moment between an append and its flush, or a batch that
+        // stays for its producer's sake.
         let mut scratch = Scratch::new();
         let mut best: Option<FoundTime> = None;
-        self.search(self.start_offset(), upper, |batch, _| {
+        self.search(self.start_offset(), upper, |batch| {
             let above = best.map_or(-1, |best| best.timestamp);
             if batch.max_timestamp() > above {
                 let max = batch.max_timestamp();
@@ -113,13 +116,23 @@ impl Log {
     }
 
     pub(super) async fn youngest_of(&self, segment: &Rc<Segment>) -> Result<Youngest, LogError> {
-        if let Some(youngest) = segment.youngest() {
-            return Ok(youngest);
-        }
         let interval = self.config().index_interval_bytes.max(0) as u64;
-        self.0.touch(segment);
-        segment.load_indexes(&self.0.disk, &self.dir(), interval).await?;
-        Ok(segment.youngest().unwrap_or(Youngest::NONE))
+        let mut segment = Rc::clone(segment);
+        loop {
+            if let Some(youngest) = segment.youngest() {
+                return Ok(youngest);
+            }
+            self.0.touch(&segment);
+            let loaded = segment.load_indexes(&self.0.disk, &self.dir(), interval).await;
+            if segment.is_replaced() {
+                // What bears its name is of the segment that compaction put in its place.
+                let state = self.0.state.borrow();
+                segment = Rc::clone(&state.segments[state.segment_of(segment.base)]);
+                continue;
+            }
+            loaded?;
+            return Ok(segment.youngest().unwrap_or(Youngest::NONE));
+        }
     }
 
     /// Shows batches from the one that holds `from` to `upper` until `look` finds something.
@@ -127,7 +140,7 @@ impl Log {
         &self,
         from: Offset,
         upper: Offset,
-        mut look: impl FnMut(&BatchView<'_>, Offset) -> Result<Option<FoundTime>, LogError>,
+        mut look: impl FnMut(&BatchView<'_>) -> Result<Option<FoundTime>, LogError>,
     ) -> Result<Option<FoundTime>, LogError> {
         let mut next = from;
         while next < upper {
@@ -138,7 +151,7 @@ impl Log {
                 while let Ok(batch) = BatchView::first(bytes) {
                     bytes = &bytes[batch.size()..];
                     next = batch.next_offset();
-                    if let Some(found) = look(&batch, from)? {
+                    if let Some(found) = look(&batch)? {
                         return Ok(Some(found));
                     }
                 }

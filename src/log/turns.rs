@@ -22,7 +22,7 @@ use crate::base::Moment;
 use crate::base::limits::READ_BESIDE_FLUSHES_BYTES;
 use crate::base::wait;
 use crate::runtime::clock;
-use crate::runtime::disk::{File, Slice};
+use crate::runtime::disk::{Buffer, File, Slice};
 use crate::runtime::task;
 
 /// How long after a write reads stand back.
@@ -80,6 +80,16 @@ impl Turns {
             let _turn = if self.lately(&self.last_write) { Some(self.turn().await) } else { None };
             file.read(position, len).await
         }
+    }
+
+    /// As [`File::write`], when it is its turn: for what nobody waits for.
+    ///
+    /// # Errors
+    /// As [`File::write`].
+    pub async fn write(self: &Rc<Self>, file: &File, buffer: &Rc<Buffer>, position: u64) -> io::Result<()> {
+        let beside = self.urgent.get() > 0 || self.lately(&self.last_urgent) || self.lately(&self.last_write);
+        let _turn = if beside { Some(self.turn().await) } else { None };
+        file.write(Rc::clone(buffer), position).await
     }
 
     fn lately(&self, last: &Cell<Option<Moment>>) -> bool {
@@ -143,8 +153,8 @@ mod tests {
     use futures_lite::future::{poll_once, yield_now, zip};
 
     use super::*;
+    use crate::runtime::disk::Open;
     use crate::runtime::disk::simulated::{SimulatedDisk, Verb, When};
-    use crate::runtime::disk::{Buffer, Open};
     use crate::runtime::run_one;
 
     const BYTES: usize = 5 * READ_BESIDE_FLUSHES_BYTES;

@@ -34,7 +34,10 @@ use crate::base::limits::POINT_BYTES_MIN;
 use crate::base::{LeaderEpoch, Moment, Offset, TopicPartition, UnixMs, Uuid};
 use crate::config::TopicConfig;
 use crate::log::journal::{Journal, JournalEntry, JournalPlace, Journaled};
-use crate::log::{self, Log, LogError, LogOptions, Observer, ReadPlan, Stage, TailMemory, Unpointed, Waiting};
+use crate::log::{
+    self, CleanError, Cleaned, Dirt, Log, LogError, LogOptions, Means, Observer, ReadPlan, Stage, TailMemory,
+    Unpointed, Waiting,
+};
 use crate::record::{BatchView, Stamp, Validated};
 use crate::runtime::disk::Disk;
 use crate::runtime::task::{self, OnPanic, Queue};
@@ -68,6 +71,8 @@ pub struct PartitionOptions {
     pub start_offset: Offset,
     /// From `recovery-point-offset-checkpoint`; 0 if it has none. Believed with its snapshot.
     pub recovery_point: Offset,
+    /// From `cleaner-offset-checkpoint`: compaction came up to here; 0 if it says nothing.
+    pub cleaned: Offset,
     /// The core's count of what has no recovery point yet.
     pub unpointed: Option<Rc<Unpointed>>,
     /// The name of the partition's directory is durable, if there is one.
@@ -88,6 +93,7 @@ impl PartitionOptions {
             producer_id_expiration_ms: 86_400_000,
             start_offset: Offset::ZERO,
             recovery_point: Offset::ZERO,
+            cleaned: Offset::ZERO,
             unpointed: None,
             name_is_durable: false,
             journal: None,
@@ -282,6 +288,8 @@ pub struct Partition {
     recovery: Cell<Recovery>,
     /// The recovery point that the next start knows of.
     point_told: Cell<Offset>,
+    /// Compaction came up to here.
+    cleaned: Cell<Offset>,
     /// When silent producers were last looked for.
     expired: Cell<UnixMs>,
 }
@@ -401,6 +409,7 @@ impl Partition {
             recovery: Cell::new(recovery),
             // Who collects points has lost them with the process before.
             point_told: Cell::new(Offset::ZERO),
+            cleaned: Cell::new(options.cleaned),
             expired: Cell::new(UnixMs(0)),
         });
         let observer: Weak<Partition> = Rc::downgrade(&partition);
@@ -700,6 +709,42 @@ impl Partition {
         Ok(deleted)
     }
 
+    /// Where compaction goes on: everything below has been compacted.
+    pub fn cleaned(&self) -> Offset {
+        self.cleaned.get()
+    }
+
+    /// How dirty the log is, and what of it may be compacted now: nothing that is not committed, and
+    /// nothing of an undecided transaction or behind it.
+    ///
+    /// # Errors
+    /// The log has ended, or a file cannot be read.
+    pub async fn dirt(&self, now: UnixMs) -> Result<Dirt, LogError> {
+        self.log.dirt(self.cleaned.get(), self.bounds().last_stable, now).await
+    }
+
+    /// Compacts what is dirty; see [`Log::clean`].
+    ///
+    /// # Errors
+    /// As [`Log::clean`].
+    pub async fn clean(&self, dirt: &Dirt, means: &Means, now: UnixMs) -> Result<Cleaned, CleanError> {
+        let cleaned = self.log.clean(dirt, means, &|batch| self.is_last_of_producer(batch), now).await?;
+        self.cleaned.set(cleaned.to);
+        // Snapshots at which no segment begins any more, and which no start would ask for.
+        self.log.point_is_known(self.point_told.get()).await;
+        Ok(cleaned)
+    }
+
+    /// Whether a batch has the last sequence number of a producer that is remembered, or, where there is
+    /// none, its last epoch (`UnifiedLog.lastRecordsOfActiveProducers`).
+    fn is_last_of_producer(&self, batch: &BatchView<'_>) -> bool {
+        let producers = self.producers.borrow();
+        producers.get(batch.producer_id()).is_some_and(|producer| match producer.batches().last() {
+            Some(last) => last.last_offset == batch.last_offset(),
+            None => batch.is_control() && batch.producer_epoch() == producer.epoch(),
+        })
+    }
+
     /// Moves the log start offset (DeleteRecords); see [`Log::increment_start_offset`].
     ///
     /// # Errors
@@ -992,6 +1037,8 @@ impl Files<'_> {
     }
 }
 
+#[cfg(test)]
+mod cleaner_tests;
 #[cfg(test)]
 mod journal_tests;
 #[cfg(test)]

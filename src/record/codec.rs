@@ -58,42 +58,104 @@ const SNAPPY_RATIO_MAX: usize = 22;
 
 /// Appends `records`, compressed with Kafka's default level.
 pub fn compress(codec: Codec, records: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
-    match codec {
-        Codec::None => to.extend_from_slice(records),
-        Codec::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(to, flate2::Compression::default());
-            encoder.write_all(records)?;
-            encoder.finish()?;
-        }
-        // As the Java client does: other clients read the framed form too, but
-        // old Java consumers refuse the raw one.
-        Codec::Snappy => {
-            to.extend_from_slice(&XERIAL_HEADER);
-            let mut encoder = snap::raw::Encoder::new();
-            for block in records.chunks(XERIAL_BLOCK_BYTES) {
-                let at = to.len();
-                to.resize(at + 4 + snap::raw::max_compress_len(block.len()), 0);
-                let len = encoder.compress(block, &mut to[at + 4..]).map_err(io::Error::other)?;
-                to[at..at + 4].copy_from_slice(&(len as u32).to_be_bytes());
-                to.truncate(at + 4 + len);
+    let mut compressor = Compressor::new(codec, std::mem::take(to))?;
+    compressor.write(records)?;
+    *to = compressor.finish()?;
+    Ok(())
+}
+
+/// Plain bytes on their way to compressed ones, with Kafka's default level: piece by piece,
+/// for who must not hold a core up with all of them at once.
+pub(super) struct Compressor(Encoder);
+
+enum Encoder {
+    None(Vec<u8>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    Snappy { to: Vec<u8>, block: Vec<u8> },
+    Lz4(Box<lz4::Encoder<Vec<u8>>>),
+    Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
+}
+
+impl Compressor {
+    /// Appends to `to`.
+    pub(super) fn new(codec: Codec, mut to: Vec<u8>) -> io::Result<Compressor> {
+        Ok(Compressor(match codec {
+            Codec::None => Encoder::None(to),
+            Codec::Gzip => Encoder::Gzip(flate2::write::GzEncoder::new(to, flate2::Compression::default())),
+            // As the Java client does: other clients read the framed form too, but
+            // old Java consumers refuse the raw one.
+            Codec::Snappy => {
+                to.extend_from_slice(&XERIAL_HEADER);
+                Encoder::Snappy { to, block: Vec::new() }
             }
+            // KafkaLZ4BlockOutputStream: independent blocks of 64 KiB, no checksums of content.
+            Codec::Lz4 => Encoder::Lz4(Box::new(
+                lz4::EncoderBuilder::new()
+                    .block_size(lz4::BlockSize::Max64KB)
+                    .block_mode(lz4::BlockMode::Independent)
+                    .checksum(lz4::ContentChecksum::NoChecksum)
+                    .build(to)?,
+            )),
+            Codec::Zstd => Encoder::Zstd(Box::new(zstd::stream::write::Encoder::new(to, 3)?)),
+        }))
+    }
+
+    /// Takes the next plain bytes.
+    pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            Encoder::None(to) => to.extend_from_slice(bytes),
+            Encoder::Gzip(encoder) => encoder.write_all(bytes)?,
+            Encoder::Snappy { to, block } => {
+                while !bytes.is_empty() {
+                    // A whole block needs no copy.
+                    if block.is_empty() && bytes.len() >= XERIAL_BLOCK_BYTES {
+                        let (whole, rest) = bytes.split_at(XERIAL_BLOCK_BYTES);
+                        snappy_block(whole, to)?;
+                        bytes = rest;
+                        continue;
+                    }
+                    let (fits, rest) = bytes.split_at(bytes.len().min(XERIAL_BLOCK_BYTES - block.len()));
+                    block.extend_from_slice(fits);
+                    bytes = rest;
+                    if block.len() == XERIAL_BLOCK_BYTES {
+                        snappy_block(block, to)?;
+                        block.clear();
+                    }
+                }
+            }
+            Encoder::Lz4(encoder) => encoder.write_all(bytes)?,
+            Encoder::Zstd(encoder) => encoder.write_all(bytes)?,
         }
-        // KafkaLZ4BlockOutputStream: independent blocks of 64 KiB, no checksums of content.
-        Codec::Lz4 => {
-            let mut encoder = lz4::EncoderBuilder::new()
-                .block_size(lz4::BlockSize::Max64KB)
-                .block_mode(lz4::BlockMode::Independent)
-                .checksum(lz4::ContentChecksum::NoChecksum)
-                .build(to)?;
-            encoder.write_all(records)?;
-            encoder.finish().1?;
-        }
-        Codec::Zstd => {
-            let mut encoder = zstd::stream::write::Encoder::new(to, 3)?;
-            encoder.write_all(records)?;
-            encoder.finish()?;
+        Ok(())
+    }
+
+    /// What it was given first, with all compressed bytes behind.
+    pub(super) fn finish(self) -> io::Result<Vec<u8>> {
+        match self.0 {
+            Encoder::None(to) => Ok(to),
+            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Snappy { mut to, block } => {
+                if !block.is_empty() {
+                    snappy_block(&block, &mut to)?;
+                }
+                Ok(to)
+            }
+            Encoder::Lz4(encoder) => {
+                let (to, finished) = encoder.finish();
+                finished.map(|()| to)
+            }
+            Encoder::Zstd(encoder) => encoder.finish(),
         }
     }
+}
+
+/// Appends one block of snappy-java's stream.
+fn snappy_block(block: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
+    let at = to.len();
+    to.resize(at + 4 + snap::raw::max_compress_len(block.len()), 0);
+    let len = snap::raw::Encoder::new().compress(block, &mut to[at + 4..]).map_err(io::Error::other)?;
+    to[at..at + 4].copy_from_slice(&(len as u32).to_be_bytes());
+    to.truncate(at + 4 + len);
     Ok(())
 }
 

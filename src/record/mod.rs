@@ -34,6 +34,7 @@
 
 mod builder;
 mod codec;
+mod rewrite;
 mod stamp;
 pub mod stored;
 mod validate;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use builder::{BatchBuilder, ControlType, NewRecord, control_key};
 pub use codec::Codec;
+pub use rewrite::{Rewriter, emptied};
 pub use stamp::{Stamp, stamp};
 pub use validate::{
     CompressionType, Corruption, InvalidBatch, Outcome, Reason, RecordError, RecordErrorReason, Rules, Validated,
