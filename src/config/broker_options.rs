@@ -23,7 +23,6 @@ const CORES_ARE_THREADS: Effect = Effect::None("one thread per core does everyth
 const NO_TRANSACTIONS_YET: Effect = Effect::None("transactions are not there yet");
 const NO_COMPACTION_YET: Effect = Effect::None("compaction is not there yet");
 const UNCOUNTED: Effect = Effect::None("connections are not counted yet; the limit on open files bounds them");
-const CODEC_DEFAULTS: Effect = Effect::None("where the broker compresses, it does so at the codec's own default level");
 const CLASSIC_GROUPS_ONLY: Effect = Effect::None("groups are of the classic kind; KIP-848 is not there yet");
 
 options! {
@@ -73,7 +72,7 @@ options! {
             "Whether a producer's or consumer's question for an unknown topic creates it.";
         delete_topic_enable: bool = "delete.topic.enable" { default: Some("true") }
             "Whether topics can be deleted.";
-        min_insync_replicas: i32 = "min.insync.replicas" { default: Some("1"), allowed: Allowed::AtLeast(1), change: Change::ClusterWide, effect: ONE_NODE }
+        min_insync_replicas: i32 = "min.insync.replicas" { default: Some("1"), allowed: Allowed::AtLeast(1), change: Change::ClusterWide }
             "How many replicas must hold a record before acks=all is answered.";
         unclean_leader_election_enable: bool = "unclean.leader.election.enable" { default: Some("false"), change: Change::ClusterWide, effect: ONE_NODE }
             "Whether a replica that was not in sync may become leader, at the price of records.";
@@ -119,11 +118,11 @@ options! {
         // The defaults of topics.
         compression_type: CompressionType = "compression.type" { default: Some("producer"), allowed: Allowed::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), change: Change::ClusterWide }
             "Default of the topic option of the same name.";
-        compression_gzip_level: i32 = "compression.gzip.level" { default: Some("-1"), allowed: Allowed::MinusOneOrBetween(1, 9), change: Change::ClusterWide, effect: CODEC_DEFAULTS }
+        compression_gzip_level: i32 = "compression.gzip.level" { default: Some("-1"), allowed: Allowed::MinusOneOrBetween(1, 9), change: Change::ClusterWide }
             "Default of the topic option of the same name.";
-        compression_lz4_level: i32 = "compression.lz4.level" { default: Some("9"), allowed: Allowed::Between(1, 17), change: Change::ClusterWide, effect: CODEC_DEFAULTS }
+        compression_lz4_level: i32 = "compression.lz4.level" { default: Some("9"), allowed: Allowed::Between(1, 17), change: Change::ClusterWide }
             "Default of the topic option of the same name.";
-        compression_zstd_level: i32 = "compression.zstd.level" { default: Some("3"), allowed: Allowed::Between(-131_072, 22), change: Change::ClusterWide, effect: CODEC_DEFAULTS }
+        compression_zstd_level: i32 = "compression.zstd.level" { default: Some("3"), allowed: Allowed::Between(-131_072, 22), change: Change::ClusterWide }
             "Default of the topic option of the same name.";
         log_cleanup_policy: CleanupPolicy = "log.cleanup.policy" { default: Some("delete"), allowed: Allowed::OneOf(&["compact", "delete"]), change: Change::ClusterWide }
             "Default of the topic option `cleanup.policy`.";
@@ -161,11 +160,11 @@ options! {
             "Default of the topic option `flush.ms` where `log.flush.interval.ms` is not set.";
         log_flush_offset_checkpoint_interval_ms: i32 = "log.flush.offset.checkpoint.interval.ms" { default: Some("60000"), allowed: Allowed::AtLeast(0) }
             "How often, at most ten times a second, each core makes recovery points of the logs that received a megabyte or more since their last one: a start after a crash reads what lies behind these points. Logs that receive more get theirs sooner.";
-        log_flush_start_offset_checkpoint_interval_ms: i32 = "log.flush.start.offset.checkpoint.interval.ms" { default: Some("60000"), allowed: Allowed::AtLeast(0), effect: Effect::None("a log begins where its first segment begins; DeleteRecords is not there yet") }
+        log_flush_start_offset_checkpoint_interval_ms: i32 = "log.flush.start.offset.checkpoint.interval.ms" { default: Some("60000"), allowed: Allowed::AtLeast(0), effect: Effect::None("a log start that changes within a segment is written down before it is answered") }
             "How often each core notes the first offset of its logs.";
         log_initial_task_delay_ms: i64 = "log.initial.task.delay.ms" { default: Some("30000"), allowed: Allowed::AtLeast(0), effect: Effect::None("upkeep begins at once, behind everything else") }
             "How long after the start the first upkeep of logs begins.";
-        log_preallocate: bool = "log.preallocate" { default: Some("false"), change: Change::ClusterWide, effect: Effect::None("active segments are always preallocated, because direct writes need it") }
+        log_preallocate: bool = "log.preallocate" { default: Some("false"), change: Change::ClusterWide }
             "Default of the topic option `preallocate`.";
         log_message_timestamp_type: TimestampType = "log.message.timestamp.type" { default: Some("CreateTime"), allowed: Allowed::OneOf(&["CreateTime", "LogAppendTime"]), change: Change::ClusterWide }
             "Default of the topic option `message.timestamp.type`.";

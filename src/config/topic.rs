@@ -13,7 +13,6 @@ const NEVER: Option<&str> = Some("9223372036854775807");
 
 const NO_TIERED_STORAGE: Effect = Effect::None("corelog has no tiered storage");
 const NO_COMPACTION_YET: Effect = Effect::None("compaction is not there yet: a compacted topic keeps everything");
-const CODEC_DEFAULTS: Effect = Effect::None("where the broker compresses, it does so at the codec's own default level");
 const NO_REPLICATION: Effect = Effect::None("one node holds every replica there is");
 
 options! {
@@ -23,13 +22,13 @@ options! {
     {
         cleanup_policy: CleanupPolicy = "cleanup.policy" { default: Some("delete"), allowed: Allowed::OneOf(&["compact", "delete"]), change: Change::Topic, synonyms: &["log.cleanup.policy"] }
             "What happens to old segments: `delete` drops them by age or size, `compact` keeps the last record of each key, both together do both, and an empty list keeps everything. Compaction is not there yet, so `compact` keeps everything too.";
-        compression_gzip_level: i32 = "compression.gzip.level" { default: Some("-1"), allowed: Allowed::MinusOneOrBetween(1, 9), change: Change::Topic, synonyms: &["compression.gzip.level"], effect: CODEC_DEFAULTS }
+        compression_gzip_level: i32 = "compression.gzip.level" { default: Some("-1"), allowed: Allowed::MinusOneOrBetween(1, 9), change: Change::Topic, synonyms: &["compression.gzip.level"] }
             "Level of gzip when the broker itself compresses, that is when `compression.type` is `gzip`; -1 is gzip's own default.";
-        compression_lz4_level: i32 = "compression.lz4.level" { default: Some("9"), allowed: Allowed::Between(1, 17), change: Change::Topic, synonyms: &["compression.lz4.level"], effect: CODEC_DEFAULTS }
-            "Level of lz4 when the broker itself compresses, that is when `compression.type` is `lz4`.";
+        compression_lz4_level: i32 = "compression.lz4.level" { default: Some("9"), allowed: Allowed::Between(1, 17), change: Change::Topic, synonyms: &["compression.lz4.level"] }
+            "Level of lz4 when the broker itself compresses, that is when `compression.type` is `lz4`; 9 is the fast kind, as in Kafka.";
         compression_type: CompressionType = "compression.type" { default: Some("producer"), allowed: Allowed::OneOf(CompressionType::NAMES), change: Change::Topic, synonyms: &["compression.type"] }
             "How batches lie in the log: `producer` keeps what the producer sent, which copies bytes untouched; any other value makes the broker decompress and compress every batch that comes in another form.";
-        compression_zstd_level: i32 = "compression.zstd.level" { default: Some("3"), allowed: Allowed::Between(-131_072, 22), change: Change::Topic, synonyms: &["compression.zstd.level"], effect: CODEC_DEFAULTS }
+        compression_zstd_level: i32 = "compression.zstd.level" { default: Some("3"), allowed: Allowed::Between(-131_072, 22), change: Change::Topic, synonyms: &["compression.zstd.level"] }
             "Level of zstd when the broker itself compresses, that is when `compression.type` is `zstd`.";
         delete_retention_ms: i64 = "delete.retention.ms" { default: Some("86400000"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["log.cleaner.delete.retention.ms"], effect: NO_COMPACTION_YET }
             "How long a compacted topic keeps the mark of a deleted key, so that a consumer that started before the deletion still learns of it.";
@@ -65,10 +64,10 @@ options! {
             "A compacted log is cleaned when this share of it was not compacted yet. Lower values clean more often and waste less space.";
         min_compaction_lag_ms: i64 = "min.compaction.lag.ms" { default: Some("0"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["log.cleaner.min.compaction.lag.ms"], effect: NO_COMPACTION_YET }
             "Shortest time that a record of a compacted topic stays uncompacted.";
-        min_insync_replicas: i32 = "min.insync.replicas" { default: Some("1"), allowed: Allowed::AtLeast(1), change: Change::Topic, synonyms: &["min.insync.replicas"], effect: NO_REPLICATION }
-            "How many replicas must hold a record before acks=all is answered; never more than the topic has, as in Kafka.";
-        preallocate: bool = "preallocate" { default: Some("false"), change: Change::Topic, synonyms: &["log.preallocate"], effect: Effect::None("active segments are always preallocated, because direct writes need it") }
-            "Whether a new segment file takes its space on the drive at once.";
+        min_insync_replicas: i32 = "min.insync.replicas" { default: Some("1"), allowed: Allowed::AtLeast(1), change: Change::Topic, synonyms: &["min.insync.replicas"] }
+            "How many replicas must hold a record before acks=all is answered; never more than the topic has, as in Kafka, so that with one replica every value means 1.";
+        preallocate: bool = "preallocate" { default: Some("false"), change: Change::Topic, synonyms: &["log.preallocate"] }
+            "Whether a new segment file takes its space on the drive, `segment.bytes`, at once. Without it space is taken in steps that grow with the segment, because direct writes need it. What a segment did not use is given back when it is full or the broker stops.";
         remote_log_copy_disable: bool = "remote.log.copy.disable" { default: Some("false"), change: Change::Topic, effect: NO_TIERED_STORAGE }
             "With tiered storage, whether no more segments are copied to the remote tier.";
         remote_log_delete_on_disable: bool = "remote.log.delete.on.disable" { default: Some("false"), change: Change::Topic, effect: NO_TIERED_STORAGE }

@@ -475,7 +475,10 @@ impl Inner {
     async fn allocate(&self, segment: &Segment, file: &File, end: u64) -> Result<(), Trouble> {
         let allocated = segment.allocated.get();
         let segment_max = (self.state.borrow().config.segment_bytes.max(0) as u64).next_multiple_of(BLOCK);
-        let step = allocated.clamp(SEGMENT_STEP_BYTES_MIN, SEGMENT_STEP_BYTES_MAX);
+        let step = match self.state.borrow().config.preallocate {
+            true => segment_max,
+            false => allocated.clamp(SEGMENT_STEP_BYTES_MIN, SEGMENT_STEP_BYTES_MAX),
+        };
         let target = end.max((allocated + step).next_multiple_of(BLOCK).min(segment_max));
         let path = segment.log_path(&self.dir());
         let ask = |to: u64| file.allocate(allocated, to - allocated);

@@ -67,6 +67,8 @@ pub fn control_key(kind: ControlType) -> [u8; 4] {
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     codec: Codec,
+    /// `None`: Kafka's default.
+    level: Option<i32>,
     attributes: i16,
     base_offset: Offset,
     leader_epoch: LeaderEpoch,
@@ -88,6 +90,7 @@ impl Default for BatchBuilder {
     fn default() -> BatchBuilder {
         BatchBuilder {
             codec: Codec::None,
+            level: None,
             attributes: 0,
             base_offset: Offset::ZERO,
             leader_epoch: LeaderEpoch::UNKNOWN,
@@ -113,6 +116,12 @@ impl BatchBuilder {
 
     pub fn codec(mut self, codec: Codec) -> BatchBuilder {
         self.codec = codec;
+        self
+    }
+
+    /// The codec's level, by Kafka's numbers.
+    pub fn level(mut self, level: Option<i32>) -> BatchBuilder {
+        self.level = level;
         self
     }
 
@@ -244,7 +253,7 @@ impl BatchBuilder {
     pub(super) fn try_build(self) -> io::Result<Vec<u8>> {
         let mut batch = Vec::with_capacity(self.plain_size());
         batch.resize(BATCH_HEADER_BYTES, 0);
-        compress(self.codec, &self.records, &mut batch)?;
+        compress(self.codec, self.level, &self.records, &mut batch)?;
         let max_timestamp = self.log_append_time.map_or(self.max_timestamp, |time| time.0);
         put(&mut batch, BASE_OFFSET, &self.base_offset.0.to_be_bytes());
         let length = len(batch.len() - LOG_OVERHEAD_BYTES);

@@ -56,15 +56,18 @@ const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 /// A snappy element of 3 bytes makes at most 64: no block can grow by more.
 const SNAPPY_RATIO_MAX: usize = 22;
 
-/// Appends `records`, compressed with Kafka's default level.
-pub fn compress(codec: Codec, records: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
-    let mut compressor = Compressor::new(codec, std::mem::take(to))?;
+/// Kafka's default level of lz4, which there means the fast kind, and not one of the levels (`CompressionType.LZ4`).
+const LZ4_LEVEL_FAST: i32 = 9;
+
+/// Appends `records`, compressed with a level of Kafka's (`compression.*.level`; snappy has none), or with its default.
+pub fn compress(codec: Codec, level: Option<i32>, records: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
+    let mut compressor = Compressor::new(codec, level, std::mem::take(to))?;
     compressor.write(records)?;
     *to = compressor.finish()?;
     Ok(())
 }
 
-/// Plain bytes on their way to compressed ones, with Kafka's default level: piece by piece,
+/// Plain bytes on their way to compressed ones: piece by piece,
 /// for who must not hold a core up with all of them at once.
 pub(super) struct Compressor(Encoder);
 
@@ -77,11 +80,17 @@ enum Encoder {
 }
 
 impl Compressor {
-    /// Appends to `to`.
-    pub(super) fn new(codec: Codec, mut to: Vec<u8>) -> io::Result<Compressor> {
+    /// Appends to `to`. `level` as of [`compress`].
+    pub(super) fn new(codec: Codec, level: Option<i32>, mut to: Vec<u8>) -> io::Result<Compressor> {
         Ok(Compressor(match codec {
             Codec::None => Encoder::None(to),
-            Codec::Gzip => Encoder::Gzip(flate2::write::GzEncoder::new(to, flate2::Compression::default())),
+            Codec::Gzip => {
+                let level = match level {
+                    Some(level @ 1..=9) => flate2::Compression::new(level as u32),
+                    _ => flate2::Compression::default(),
+                };
+                Encoder::Gzip(flate2::write::GzEncoder::new(to, level))
+            }
             // As the Java client does: other clients read the framed form too, but
             // old Java consumers refuse the raw one.
             Codec::Snappy => {
@@ -94,9 +103,10 @@ impl Compressor {
                     .block_size(lz4::BlockSize::Max64KB)
                     .block_mode(lz4::BlockMode::Independent)
                     .checksum(lz4::ContentChecksum::NoChecksum)
+                    .level(level.filter(|level| *level != LZ4_LEVEL_FAST).unwrap_or(0).max(0) as u32)
                     .build(to)?,
             )),
-            Codec::Zstd => Encoder::Zstd(Box::new(zstd::stream::write::Encoder::new(to, 3)?)),
+            Codec::Zstd => Encoder::Zstd(Box::new(zstd::stream::write::Encoder::new(to, level.unwrap_or(3))?)),
         }))
     }
 

@@ -47,7 +47,7 @@ impl Rewriter {
         };
         put(&mut header, ATTRIBUTES, &attributes.to_be_bytes());
         Ok(Rewriter {
-            compressor: Compressor::new(codec, header).map_err(|_| RecordFault::Compression)?,
+            compressor: Compressor::new(codec, None, header).map_err(|_| RecordFault::Compression)?,
             piece: Vec::with_capacity(PIECE_BYTES),
             log_append_time: batch.timestamp_type() == TimestampType::LogAppendTime,
             // It takes the place of the time that the records' are counted from.

@@ -573,8 +573,8 @@ fn compressed_streams_may_be_put_together() {
         let mut compressed = Vec::new();
         // Cut within a record.
         let (first, second) = payload.split_at(payload.len() / 2 + 3);
-        super::codec::compress(codec, first, &mut compressed).unwrap();
-        super::codec::compress(codec, second, &mut compressed).unwrap();
+        super::codec::compress(codec, None, first, &mut compressed).unwrap();
+        super::codec::compress(codec, None, second, &mut compressed).unwrap();
         let found = read(&around(codec, &compressed, 500), &mut Scratch::new()).unwrap();
         assert_eq!(found.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>(), records, "{codec:?}");
     }
@@ -605,9 +605,9 @@ fn a_decompression_bomb_ends_at_the_ceiling() {
     record.extend_from_slice(&[0, 0, 0, 1]);
     varint::write(i32::MAX - 100, &mut record);
     let mut compressed = Vec::new();
-    super::codec::compress(Codec::Zstd, &record, &mut compressed).unwrap();
+    super::codec::compress(Codec::Zstd, None, &record, &mut compressed).unwrap();
     let mut part = Vec::new();
-    super::codec::compress(Codec::Zstd, &zeroes, &mut part).unwrap();
+    super::codec::compress(Codec::Zstd, None, &zeroes, &mut part).unwrap();
     for _ in 0..20 {
         compressed.extend_from_slice(&part);
     }

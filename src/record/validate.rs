@@ -42,6 +42,8 @@ pub struct Rules {
     pub compacted: bool,
     /// `compression.type`.
     pub compression: CompressionType,
+    /// `compression.gzip.level` or the like, of the codec that batches are compressed with here; `None`: its default.
+    pub compression_level: Option<i32>,
 }
 
 impl Default for Rules {
@@ -54,6 +56,7 @@ impl Default for Rules {
             after_max_ms: 3_600_000,
             compacted: false,
             compression: CompressionType::Producer,
+            compression_level: None,
         }
     }
 }
@@ -234,7 +237,7 @@ fn validate_with<'a>(
         CompressionType::Codec(codec) => codec,
     };
     let outcome = if target != codec || !found.consecutive {
-        Outcome::Rewrite(rebuild(&batch, scratch, target, rules.max_message_bytes)?)
+        Outcome::Rewrite(rebuild(&batch, scratch, target, rules)?)
     } else if log_append_time.is_none() && found.max_timestamp != batch.max_timestamp() {
         let mut bytes = batch.bytes().to_vec();
         put(&mut bytes, MAX_TIMESTAMP, &found.max_timestamp.to_be_bytes());
@@ -370,10 +373,14 @@ fn timely(rules: &Rules, now: UnixMs) -> RangeInclusive<i64> {
     now.0.saturating_sub(rules.before_max_ms)..=now.0.saturating_add(rules.after_max_ms)
 }
 
-/// The same records with offset deltas 0, 1, 2, … and another codec; of `max` bytes at most.
-fn rebuild(batch: &BatchView, scratch: &mut Scratch, codec: Codec, max: usize) -> Result<Vec<u8>, InvalidBatch> {
+/// The same records with offset deltas 0, 1, 2, … and another codec; no larger than a batch may be.
+fn rebuild(batch: &BatchView, scratch: &mut Scratch, codec: Codec, rules: &Rules) -> Result<Vec<u8>, InvalidBatch> {
+    let max = rules.max_message_bytes;
+    // Of a batch that keeps its codec the topic has no say in the level.
+    let level = rules.compression_level.filter(|_| rules.compression == CompressionType::Codec(codec));
     let mut builder = BatchBuilder::new()
         .codec(codec)
+        .level(level)
         .base_offset(Offset::ZERO)
         .base_timestamp(batch.base_timestamp())
         .producer(batch.producer_id(), batch.producer_epoch(), batch.base_sequence());

@@ -23,5 +23,11 @@ pub fn of(config: &TopicConfig) -> Rules {
             config::CompressionType::Lz4 => CompressionType::Codec(Codec::Lz4),
             config::CompressionType::Zstd => CompressionType::Codec(Codec::Zstd),
         },
+        compression_level: match config.compression_type {
+            config::CompressionType::Gzip => Some(config.compression_gzip_level),
+            config::CompressionType::Lz4 => Some(config.compression_lz4_level),
+            config::CompressionType::Zstd => Some(config.compression_zstd_level),
+            _ => None,
+        },
     }
 }
