@@ -124,6 +124,30 @@ fn options_are_changed() {
     assert!(described.contains("max.message.bytes=2000"), "{described}");
 }
 
+#[test]
+fn records_are_deleted() {
+    let broker = Broker::start();
+    let topic = unique("purged");
+    let run = |name: &str, arguments: &[&str]| run(&mut tool(&broker, name, arguments), TOOL);
+    run("topics", &["--create", "--topic", &topic]);
+    let mut producer = Program::start(&mut tool(&broker, "console-producer", &["--topic", &topic]));
+    for line in ["one", "two", "three"] {
+        producer.say(line);
+    }
+    producer.succeed(TOOL);
+    let folder = harness::folder();
+    let file = folder.path().join("offsets.json");
+    let json = format!(r#"{{"partitions": [{{"topic": "{topic}", "partition": 0, "offset": 2}}], "version": 1}}"#);
+    std::fs::write(&file, json).unwrap();
+    let deleted = run("delete-records", &["--offset-json-file", file.to_str().unwrap()]);
+    assert!(deleted.contains(&format!("partition: {topic}-0\tlow_watermark: 2")), "{deleted}");
+    let read = ["--topic", &topic, "--from-beginning", "--max-messages", "1"];
+    assert_eq!(run("console-consumer", &read), "three");
+    let dirs = run("log-dirs", &["--describe", "--topic-list", &topic]);
+    let (log, dir) = (format!(r#""partition":"{topic}-0""#), broker.data_dir());
+    assert!(dirs.contains(&log) && dirs.contains(&format!(r#""logDir":"{}""#, dir.display())), "{dirs}");
+}
+
 /// A consumer group seen while it is at work: `--describe --members` and `--state` of a running console consumer.
 #[test]
 fn describes_a_group_at_work() {

@@ -8,6 +8,7 @@ use crate::metadata::{Reason, Refusal};
 use crate::partition::{EpochFault, ProducerFault};
 use crate::record::{InvalidBatch, RecordErrorReason};
 use crate::shard::partitions::{AppendError, ReadError};
+use crate::shard::starts::DeletionError;
 use crate::wire::produce::ProducedRecordError;
 
 /// No error.
@@ -73,6 +74,16 @@ pub fn read(error: ReadError) -> Code {
         ReadError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
         ReadError::Epoch(EpochFault::Fenced(_)) => Code::FencedLeaderEpoch,
         ReadError::Epoch(EpochFault::Unknown(_)) => Code::UnknownLeaderEpoch,
+    }
+}
+
+/// Why no records were deleted.
+pub fn deletion(error: &DeletionError) -> Code {
+    match error {
+        DeletionError::NotHere => Code::NotLeaderOrFollower,
+        DeletionError::OutOfRange => Code::OffsetOutOfRange,
+        DeletionError::Policy => Code::PolicyViolation,
+        DeletionError::Failed(_) => Code::KafkaStorageError,
     }
 }
 

@@ -19,10 +19,12 @@ mod config_changes;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -217,6 +219,8 @@ pub async fn dispatch(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply 
         ApiKey::OffsetForLeaderEpoch => answer(c, body, |r| offset_for_leader_epoch::handle(core, r, c)).await,
         ApiKey::CreateTopics => answer(c, body, |r| create_topics::handle(core, r, c)).await,
         ApiKey::DeleteTopics => answer(c, body, |r| delete_topics::handle(core, r, c)).await,
+        ApiKey::DescribeLogDirs => answer(c, body, |r| describe_log_dirs::handle(core, r, c)).await,
+        ApiKey::DeleteRecords => answer(c, body, |r| delete_records::handle(core, r)).await,
         ApiKey::CreatePartitions => answer(c, body, |r| create_partitions::handle(core, r, c)).await,
         ApiKey::AlterConfigs => answer(c, body, |r| alter_configs::handle(core, r)).await,
         ApiKey::IncrementalAlterConfigs => answer(c, body, |r| incremental_alter_configs::handle(core, r)).await,

@@ -21,7 +21,7 @@ use crate::base::limits::{POINTS_FILE_BYTES_MAX, PORT_RELEASE_MS_MAX};
 use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
 use crate::connection::{self, Connections};
 use crate::metadata::properties::{self, PropertiesError};
-use crate::partition::{POINTS_FILE, RecoveryPoints};
+use crate::partition::{POINTS_FILE, RecoveryPoints, STARTS_FILE};
 use crate::runtime::disk::Disk;
 use crate::runtime::mailbox;
 use crate::runtime::task::{self, OnPanic, Queue};
@@ -93,7 +93,9 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
     }
     let clean = take_clean_marker(&data_dir)?;
     let replay = journals::read(&data_dir, clean, cpus.len() as u16)?;
-    let recovery_points = recovery_points(&data_dir, clean);
+    // After a clean stop nothing is recovered.
+    let recovery_points = if clean { RecoveryPoints::default() } else { offsets(&data_dir, POINTS_FILE, READ_MORE) };
+    let start_offsets = offsets(&data_dir, STARTS_FILE, "deleted records may come back");
     let identity =
         Identity { cluster_id: meta.cluster_id, directory_id: meta.directory_id, data_dir: data_dir.clone(), clean };
     let (askers, inquiries): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mailbox::mailbox()).unzip();
@@ -104,6 +106,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
             cores: cpus.len() as u16,
             replay: Arc::new(replay),
             recovery_points: Arc::new(recovery_points),
+            start_offsets: Arc::new(start_offsets),
         },
         addresses,
         ends: mesh::build(cpus.len()).into_iter().map(|e| Mutex::new(Some(e))).collect(),
@@ -281,13 +284,13 @@ fn take_clean_marker(dir: &Path) -> Result<bool, ServeError> {
     }
 }
 
-/// What the process before knew of recovery points, for a start after an unclean end. A file that is not
-/// there or not right says nothing: then more has to be read.
-fn recovery_points(dir: &Path, clean: bool) -> RecoveryPoints {
-    if clean {
-        return RecoveryPoints::default();
-    }
-    let path = dir.join(POINTS_FILE);
+/// What it means that there are no recovery points.
+const READ_MORE: &str = "active segments are read from their beginning";
+
+/// What a file of the process before says of partitions' offsets. One that is not there or not right says
+/// nothing; `without` says what that means.
+fn offsets(dir: &Path, name: &str, without: &str) -> RecoveryPoints {
+    let path = dir.join(name);
     let fits = |facts: std::fs::Metadata| facts.len() <= POINTS_FILE_BYTES_MAX;
     let read = match std::fs::metadata(&path).and_then(|facts| match fits(facts) {
         true => std::fs::read(&path),
@@ -298,7 +301,7 @@ fn recovery_points(dir: &Path, clean: bool) -> RecoveryPoints {
         Err(error) => Err(error.to_string()),
     };
     read.unwrap_or_else(|reason| {
-        tracing::warn!("{POINTS_FILE}: {reason}; active segments are read from their beginning");
+        tracing::warn!("{name}: {reason}; {without}");
         RecoveryPoints::default()
     })
 }

@@ -234,6 +234,16 @@ impl Opening<'_> {
                 self.disk.sync_dir(parent).await.map_err(|error| LogError::io("sync", parent, &error))?;
             }
         }
+        if end < self.options.start_offset {
+            // Of a broker that did not flush before it moved the start. Nobody may read what is left, and
+            // offsets must not be given out again (`UnifiedLog.truncateFullyAndStartAt`).
+            end = self.options.start_offset;
+            for segment in segments.drain(..) {
+                self.remove_segment(segment.base).await?;
+            }
+            segments.push_back(Rc::new(Segment::new(end, now())));
+            self.opened.behind_point = 0;
+        }
         Ok(self.finish(segments, end, true))
     }
 

@@ -148,6 +148,26 @@ fn nothing_is_there() {
 }
 
 #[test]
+fn a_log_that_ends_before_its_start_begins_anew() {
+    for clean in [true, false] {
+        let state = state();
+        let (dir, start) = (state.dir.clone(), Offset(state.end + 2 * BATCH_RECORDS));
+        run_one(async move {
+            let disk = Disk::direct();
+            let options = LogOptions { start_offset: start, ..options() };
+            let (log, _) = Log::open(&disk, &dir, options.clone(), clean, None, &mut |_| {}).await.unwrap();
+            assert_eq!((log.start_offset(), log.end_offset(), log.segment_count()), (start, start, 1));
+            append(&log, start.0 / BATCH_RECORDS);
+            log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+            let end = log.end_offset();
+            log.close_cleanly().await.unwrap();
+            let (log, _) = Log::open(&disk, &dir, options, true, None, &mut |_| {}).await.unwrap();
+            assert_eq!((log.start_offset(), log.end_offset()), (start, end));
+        });
+    }
+}
+
+#[test]
 fn a_clean_log_is_believed_and_an_unclean_one_is_checked() {
     let opened = state().check(options(), true, 60);
     assert_eq!((opened.recovered, opened.scanned_bytes), (false, 0));

@@ -55,7 +55,8 @@ impl Log {
             if next_base > committed || (is_active && oldest.size() == 0) {
                 break;
             }
-            let below_start = next_base <= self.start_offset();
+            // Of an active segment too much is gone only with its age (`deleteLogStartOffsetBreachedSegments`).
+            let below_start = !is_active && next_base <= self.start_offset();
             let too_old = config.cleanup_policy.delete && config.retention_ms >= 0 && {
                 let youngest = self.youngest_of(&oldest).await?;
                 let time = if youngest.timestamp >= 0 { youngest.timestamp } else { oldest.created.0 };

@@ -44,7 +44,7 @@ use crate::runtime::task::{self, OnPanic, Queue};
 
 pub use epochs::LeaderEpochs;
 pub use offsets::{FoundOffset, OffsetSpec};
-pub use points::{POINTS_FILE, PointsError, PointsText, RecoveryPoints};
+pub use points::{POINTS_FILE, PointsError, PointsText, RecoveryPoints, STARTS_FILE, StartOffsets};
 pub use producers::{BATCHES_KEPT, ProducedBatch, Producer, ProducerFault, Producers, SnapshotError};
 pub use watchers::{FetchWaiter, Watching};
 
@@ -338,8 +338,10 @@ impl Partition {
         let wanted = options.recovery_point;
         let proven = !clean && wanted > Offset::ZERO && epochs_are_whole && files.has_right_snapshot(wanted).await?;
         let recovery_point = if proven { wanted } else { Offset::ZERO };
+        // What only the journal has comes first.
+        let filed_first = !options.journaled.is_empty();
         let log_options = LogOptions {
-            start_offset: options.start_offset,
+            start_offset: if filed_first { Offset::ZERO } else { options.start_offset },
             recovery_point,
             unpointed: options.unpointed,
             name_is_durable: options.name_is_durable,
@@ -415,6 +417,9 @@ impl Partition {
         let observer: Weak<Partition> = Rc::downgrade(&partition);
         partition.log.observe(observer);
         partition.file_journaled(&options.journaled).await?;
+        if filed_first {
+            partition.delete_records_before(options.start_offset.min(partition.log.end_offset()))?;
+        }
         Ok(partition)
     }
 
@@ -745,6 +750,28 @@ impl Partition {
         })
     }
 
+    /// Makes ready for [`Partition::delete_records_before`]: everything below the offset is durable then,
+    /// so that no crash leaves a log that ends before it starts. Without an offset it is the high
+    /// watermark. Gives the offset.
+    ///
+    /// # Errors
+    /// It is negative or lies past the high watermark; or the log has ended.
+    pub async fn prepare_deletion_before(&self, offset: Option<Offset>) -> Result<Offset, LogError> {
+        let bounds = self.bounds();
+        let offset = offset.unwrap_or(bounds.high_watermark);
+        if offset < Offset::ZERO || offset > bounds.high_watermark {
+            return Err(LogError::OutOfRange { offset, start: bounds.log_start, end: bounds.high_watermark });
+        }
+        if let Some(error) = self.log.ended() {
+            return Err(error);
+        }
+        if offset > self.log.durable_offset() {
+            self.log.request_flush();
+        }
+        self.log.wait(offset, Stage::Durable).await?;
+        Ok(offset.max(bounds.log_start))
+    }
+
     /// Moves the log start offset (DeleteRecords); see [`Log::increment_start_offset`].
     ///
     /// # Errors
@@ -754,7 +781,11 @@ impl Partition {
         if offset > bounds.high_watermark {
             return Err(LogError::OutOfRange { offset, start: bounds.log_start, end: bounds.high_watermark });
         }
-        self.log.increment_start_offset(offset)
+        let start = self.log.increment_start_offset(offset)?;
+        if self.epochs.borrow_mut().truncate_start(start) {
+            self.epochs_dirty.set(true);
+        }
+        Ok(start)
     }
 
     /// Makes everything durable and leaves files that open without recovery.

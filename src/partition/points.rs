@@ -16,6 +16,8 @@ use crate::base::Offset;
 
 /// The file's name, in the data directory.
 pub const POINTS_FILE: &str = "recovery-point-offset-checkpoint";
+/// The file of log start offsets, which has the same form.
+pub const STARTS_FILE: &str = "log-start-offset-checkpoint";
 
 /// Why bytes are not a checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -28,7 +30,17 @@ pub struct PointsError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryPoints(HashMap<Box<str>, HashMap<i32, Offset>>);
 
+/// Where logs start that do not start with a segment.
+pub type StartOffsets = RecoveryPoints;
+
 impl RecoveryPoints {
+    /// All of them, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, i32, Offset)> {
+        self.0
+            .iter()
+            .flat_map(|(topic, offsets)| offsets.iter().map(|(partition, offset)| (&**topic, *partition, *offset)))
+    }
+
     /// What it says of a partition; 0 if nothing.
     pub fn get(&self, topic: &str, partition: i32) -> Offset {
         self.0.get(topic).and_then(|partitions| partitions.get(&partition)).copied().unwrap_or(Offset::ZERO)

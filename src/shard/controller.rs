@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::messages::{self, Call, Committed};
-use super::{Core, images};
+use super::{Core, images, starts};
 use crate::base::wait::{self, Sender, Signal};
 use crate::base::{CoreIndex, Offset, Uuid};
 use crate::config::BrokerConfig;
@@ -199,7 +199,10 @@ pub async fn run(core: Rc<Core>) {
             Ok(end) => {
                 tell_of_options(&intention, &plan.records);
                 let epoch = controller.journal.epoch();
-                images::publish(&core, Committed { records: Arc::new(plan.records), end, epoch }).await;
+                let records = Arc::new(plan.records);
+                images::publish(&core, Committed { records: Arc::clone(&records), end, epoch }).await;
+                // Before the next intention, which may create the same names.
+                starts::forget(&core, &records).await;
                 let controller = Rc::clone(&controller);
                 task::spawn(Queue::Log, "metadata answer", OnPanic::StopProcess, async move {
                     controller.wait_applied(end).await;

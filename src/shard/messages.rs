@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::controller::Outcome;
 use super::coordinators::ListedGroup;
-use super::partitions::{Acknowledged, AppendError, AppendRules, Position, ReadError};
+use super::partitions::{Acknowledged, AppendError, AppendRules, LogSize, Position, ReadError};
 use super::points::TopicPoint;
 use super::reads::Limits;
+use super::starts::{Deletion, DeletionError};
 use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::coordinator::group::GroupError;
 use crate::metadata::Intention;
@@ -64,6 +65,12 @@ pub enum Call {
     /// To core 0: new recovery points. `first`: the first report of its core. Answered when
     /// the file has them.
     Points { points: Vec<TopicPoint>, first: bool },
+    /// To a core behind the same broker: how large its logs are.
+    LogSizes,
+    /// To the owner: give up records.
+    DeleteRecords(Vec<Deletion>),
+    /// To core 0: new log starts. Answered when the file has them.
+    Starts(Vec<TopicPoint>),
     /// To the core of a coordinator: a whole request, to be handled there.
     Request(ForwardedRequest),
 }
@@ -79,6 +86,10 @@ pub enum Answer {
     ListGroups(Result<Vec<ListedGroup>, GroupError>),
     /// Whether the file has them.
     Points(bool),
+    LogSizes(Vec<LogSize>),
+    DeleteRecords(Vec<Result<Offset, DeletionError>>),
+    /// Whether the file has them.
+    Starts(bool),
     /// The encoded body of the answer, or `None` when the connection has to be closed.
     Request(Option<Bytes>),
 }

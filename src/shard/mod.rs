@@ -20,6 +20,7 @@ pub mod reads;
 mod router;
 mod rules;
 pub mod start;
+pub mod starts;
 mod upkeep;
 
 use std::cell::{OnceCell, RefCell, RefMut};
@@ -38,7 +39,7 @@ use crate::config::BrokerConfig;
 use crate::log::journal::Replay;
 use crate::metadata::{Image, configs};
 use crate::metrics::Requests;
-use crate::partition::RecoveryPoints;
+use crate::partition::{RecoveryPoints, StartOffsets};
 use crate::runtime::clock;
 use crate::runtime::disk::Disk;
 use crate::runtime::task::StopFlag;
@@ -53,6 +54,7 @@ use placement::Placement;
 use points::Points;
 use producer_ids::ProducerIds;
 use router::Router;
+use starts::Starts;
 
 /// Handles a whole request that another core sent here; set by the layer that knows
 /// requests. `None`: the client's connection has to be closed.
@@ -87,6 +89,9 @@ pub struct Core {
     /// What the process before knew of recovery points.
     recovery_points: Arc<RecoveryPoints>,
     points: Points,
+    /// What `log-start-offset-checkpoint` said at the start.
+    start_offsets: Arc<StartOffsets>,
+    starts: Starts,
     coordinators: Coordinators,
     router: Router,
     /// Only on core 0.

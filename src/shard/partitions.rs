@@ -417,6 +417,26 @@ pub fn epoch_end(core: &Core, query: &EpochQuery) -> Result<Option<(LeaderEpoch,
     Ok(partition.end_offset_for_epoch(query.wanted))
 }
 
+/// How large a log is.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSize {
+    pub topic_id: Uuid,
+    pub partition: i32,
+    /// Of batches, those included that are only in memory yet.
+    pub bytes: u64,
+}
+
+/// The sizes of all logs of this core that are open.
+pub async fn log_sizes(core: &Core) -> Vec<LogSize> {
+    let mut sizes = Vec::new();
+    for partition in core.partitions.open() {
+        let (topic_id, bytes) = (partition.topic_id(), partition.log().size_bytes());
+        sizes.push(LogSize { topic_id, partition: partition.id().partition, bytes });
+        task::yield_if_needed().await;
+    }
+    sizes
+}
+
 /// Opens everything this core owns of its image: recovery where the last stop was not
 /// clean, several at a time.
 ///
@@ -432,6 +452,9 @@ pub async fn open_all(core: &Rc<Core>) -> std::io::Result<()> {
     let mut jobs = Vec::new();
     for topic in image.topics() {
         jobs.extend(owned(core, topic, topic.partitions.keys().copied()));
+    }
+    for job in &mut jobs {
+        job.start_offset = core.start_offsets.get(&job.topic.name, job.partition);
     }
     let count = jobs.len();
     open(core, jobs).await;
@@ -567,6 +590,8 @@ async fn delete(partition: Rc<Partition>) {
 
 /// A partition to open.
 struct Job {
+    /// The log start that was known when the process started.
+    start_offset: Offset,
     topic: Rc<Topic>,
     partition: i32,
     leader_epoch: LeaderEpoch,
@@ -582,7 +607,13 @@ fn owned(core: &Core, topic: &Rc<Topic>, partitions: impl IntoIterator<Item = i3
         .map(|partition| {
             let config = config.get_or_insert_with(|| core.partitions.config_of(&core.image(), topic));
             let leader_epoch = topic.partitions.get(&partition).map_or(LeaderEpoch(0), |p| p.leader_epoch);
-            Job { topic: Rc::clone(topic), partition, leader_epoch, config: Rc::clone(config) }
+            Job {
+                start_offset: Offset::ZERO,
+                topic: Rc::clone(topic),
+                partition,
+                leader_epoch,
+                config: Rc::clone(config),
+            }
         })
         .collect()
 }
@@ -633,6 +664,7 @@ async fn open_one(core: &Rc<Core>, job: Job) {
         journal: Some(Rc::clone(&core.partitions.journal)),
         journaled,
         leader_epoch: job.leader_epoch,
+        start_offset: job.start_offset,
         recovery_point: core.recovery_points.get(&id.topic, id.partition),
         unpointed: Some(Rc::clone(&core.partitions.unpointed)),
         name_is_durable: true,

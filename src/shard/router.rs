@@ -13,6 +13,7 @@ use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message}
 use super::partitions::{self, Parking};
 use super::points;
 use super::reads;
+use super::starts;
 use crate::base::CoreIndex;
 use crate::base::wait::{self, Receiver, Sender};
 use crate::runtime::mesh::Outbox;
@@ -167,6 +168,9 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
         }
         Call::ListGroups => Answer::ListGroups(core.coordinators.list()),
         Call::Points { points, first } => Answer::Points(points::reported(core, &points, first).await),
+        Call::LogSizes => Answer::LogSizes(partitions::log_sizes(core).await),
+        Call::DeleteRecords(deletions) => Answer::DeleteRecords(starts::delete_records(core, &deletions).await),
+        Call::Starts(points) => Answer::Starts(starts::reported(core, &points).await),
         Call::Request(request) => match core.handler.get() {
             Some(handler) => Answer::Request(handler(Rc::clone(core), request).await),
             None => Answer::Request(None),

@@ -20,7 +20,7 @@ use super::placement::Placement;
 use super::points;
 use super::producer_ids::ProducerIds;
 use super::router::{self, Router};
-use super::{Core, Identity, upkeep};
+use super::{Core, Identity, starts, upkeep};
 use crate::base::CoreIndex;
 use crate::base::budget::Budget;
 use crate::base::limits::READS_FOR_OTHERS_BYTES_MAX;
@@ -28,7 +28,7 @@ use crate::config::BrokerConfig;
 use crate::log::journal::Replay;
 use crate::metadata::{Image, JournalError};
 use crate::metrics::Requests;
-use crate::partition::RecoveryPoints;
+use crate::partition::{RecoveryPoints, StartOffsets};
 use crate::runtime;
 use crate::runtime::disk::Disk;
 use crate::runtime::mesh::Ends;
@@ -44,6 +44,8 @@ pub struct Setup {
     pub replay: Arc<Replay>,
     /// What it knew of recovery points; empty after a clean stop.
     pub recovery_points: Arc<RecoveryPoints>,
+    /// What `log-start-offset-checkpoint` says.
+    pub start_offsets: Arc<StartOffsets>,
 }
 
 /// Why a core did not start.
@@ -59,7 +61,7 @@ pub enum StartError {
 
 /// Builds a core's world and brings it to where it can serve.
 pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Disk) -> Result<Rc<Core>, StartError> {
-    let Setup { config, identity, cores, replay, recovery_points } = setup;
+    let Setup { config, identity, cores, replay, recovery_points, start_offsets } = setup;
     let (outbox, inbox) = ends.connect();
     let random = runtime::random_bytes();
     let core = Rc::new(Core {
@@ -72,6 +74,8 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         replay,
         recovery_points,
         points: Default::default(),
+        start_offsets,
+        starts: Default::default(),
         coordinators: Coordinators::new(&config),
         router: Router::new(outbox),
         controller: OnceCell::new(),
@@ -121,6 +125,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
 async fn lead(core: &Rc<Core>) -> Result<(), StartError> {
     controller::open(core).await?;
     partitions::remove_strays(core).await.map_err(StartError::Directory)?;
+    starts::begin(core).await.map_err(StartError::Directory)?;
     for other in core.placement.all().filter(|c| *c != core.index) {
         core.router.send(other, Message::CaughtUp).await.map_err(|_| StartError::Stopped)?;
     }
@@ -139,6 +144,7 @@ pub async fn stop(core: &Rc<Core>) -> bool {
     core.coordinators.stop().await;
     let mut clean = partitions::close_all(core).await;
     points::stop(core).await;
+    starts::stop(core).await;
     journal::stop(core, clean).await;
     if let Some(controller) = core.controller.get() {
         clean &= controller

@@ -319,6 +319,32 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
             // TimeoutMs
             Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
         ],
+        ApiKey::DeleteRecords => &[
+            // Topics
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // Name
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // Partitions
+                    Field {
+                        from: 0,
+                        to: LAST,
+                        array: true,
+                        kind: Kind::Struct(&[
+                            // PartitionIndex
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+                            // Offset
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(8) },
+                        ]),
+                    },
+                ]),
+            },
+            // TimeoutMs
+            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+        ],
         ApiKey::InitProducerId => &[
             // TransactionalId
             Field { from: 0, to: LAST, array: false, kind: Kind::Text },
@@ -408,6 +434,20 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
             },
             // ValidateOnly
             Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
+        ],
+        ApiKey::DescribeLogDirs => &[
+            // Topics
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // Topic
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // Partitions
+                    Field { from: 0, to: LAST, array: true, kind: Kind::Fixed(4) },
+                ]),
+            },
         ],
         ApiKey::CreatePartitions => &[
             // Topics

@@ -855,6 +855,8 @@ fn decode_any(api: ApiKey, version: i16, body: Bytes) -> Result<usize, WireError
         ApiKey::DeleteTopics => one::<theirs::DeleteTopicsRequest>(version, body),
         ApiKey::InitProducerId => one::<theirs::InitProducerIdRequest>(version, body),
         ApiKey::OffsetForLeaderEpoch => one::<theirs::OffsetForLeaderEpochRequest>(version, body),
+        ApiKey::DeleteRecords => one::<theirs::DeleteRecordsRequest>(version, body),
+        ApiKey::DescribeLogDirs => one::<theirs::DescribeLogDirsRequest>(version, body),
         ApiKey::AlterConfigs => one::<theirs::AlterConfigsRequest>(version, body),
         ApiKey::IncrementalAlterConfigs => one::<theirs::IncrementalAlterConfigsRequest>(version, body),
         ApiKey::DescribeConfigs => one::<theirs::DescribeConfigsRequest>(version, body),

@@ -276,6 +276,8 @@ pub fn request(data: &[u8]) {
         ApiKey::DeleteTopics => decode::<theirs::DeleteTopicsRequest>(body, version),
         ApiKey::InitProducerId => decode::<theirs::InitProducerIdRequest>(body, version),
         ApiKey::OffsetForLeaderEpoch => decode::<theirs::OffsetForLeaderEpochRequest>(body, version),
+        ApiKey::DeleteRecords => decode::<theirs::DeleteRecordsRequest>(body, version),
+        ApiKey::DescribeLogDirs => decode::<theirs::DescribeLogDirsRequest>(body, version),
         ApiKey::AlterConfigs => decode::<theirs::AlterConfigsRequest>(body, version),
         ApiKey::IncrementalAlterConfigs => decode::<theirs::IncrementalAlterConfigsRequest>(body, version),
         ApiKey::DescribeConfigs => decode::<theirs::DescribeConfigsRequest>(body, version),

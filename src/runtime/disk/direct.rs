@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Buffer, Create, DirEntry, Memory, Open, Slice};
+use super::{Buffer, Create, DirEntry, Memory, Open, Slice, Space};
 use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
 use crate::runtime::ring::{self, Closes, Descriptor, Safe};
@@ -444,7 +444,7 @@ pub async fn write_file(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
     .await
 }
 
-pub async fn free_bytes(path: &Path) -> io::Result<u64> {
+pub async fn space(path: &Path) -> io::Result<Space> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     on_helper(move || {
         // SAFETY: statvfs is plain data for which zeroes are valid.
@@ -453,7 +453,8 @@ pub async fn free_bytes(path: &Path) -> io::Result<u64> {
         if unsafe { libc::statvfs(path.as_ptr(), &mut facts) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(facts.f_frsize);
+        Ok(Space { free: bytes(facts.f_bavail), total: bytes(facts.f_blocks) })
     })
     .await
 }

@@ -63,6 +63,14 @@ impl Open {
     pub const CREATE_NEW: Open = Open { create: Create::New, read_only: false };
 }
 
+/// Space of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Free for this process.
+    pub free: u64,
+    pub total: u64,
+}
+
 /// One name of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DirEntry {
@@ -103,7 +111,7 @@ pub trait DiskBackend {
     fn sync_dir<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<()>>;
     fn read_file<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<Vec<u8>>>;
     fn write_file<'a>(&'a self, path: &'a Path, bytes: Vec<u8>) -> Boxed<'a, io::Result<()>>;
-    fn free_bytes<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<u64>>;
+    fn space<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<Space>>;
 }
 
 /// A file of a [`DiskBackend`]. See [`File`] for what each verb promises.
@@ -234,9 +242,14 @@ impl Disk {
 
     /// Bytes free for this process on the file system that holds `path`.
     pub async fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.space(path).await?.free)
+    }
+
+    /// What the file system that holds `path` has of space.
+    pub async fn space(&self, path: &Path) -> io::Result<Space> {
         match &self.0 {
-            DiskKind::Direct => direct::free_bytes(path).await,
-            DiskKind::Custom(disk) => disk.free_bytes(path).await,
+            DiskKind::Direct => direct::space(path).await,
+            DiskKind::Custom(disk) => disk.space(path).await,
         }
     }
 }

@@ -21,7 +21,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use super::{Boxed, Buffer, Create, DirEntry, Disk, DiskBackend, FileBackend, Open, Slice};
+use super::{Boxed, Buffer, Create, DirEntry, Disk, DiskBackend, FileBackend, Open, Slice, Space};
 use crate::base::limits::BLOCK_BYTES;
 use crate::runtime::task::Events;
 
@@ -863,11 +863,12 @@ impl DiskBackend for SimulatedDisk {
         })
     }
 
-    fn free_bytes<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<u64>> {
+    fn space<'a>(&'a self, path: &'a Path) -> Boxed<'a, io::Result<Space>> {
         Box::pin(async move {
             self.0.begin_plain(Verb::FreeBytes, path, 0, 0).await?;
             let used = self.0.contents.borrow().used();
-            Ok(self.0.capacity.get().unwrap_or(1 << 40).saturating_sub(used))
+            let total = self.0.capacity.get().unwrap_or(1 << 40);
+            Ok(Space { free: total.saturating_sub(used), total })
         })
     }
 }

@@ -1,0 +1,217 @@
+//! Log start offsets that lie within a segment: DeleteRecords, and the file by which they
+//! survive a restart.
+//!
+//! The file is Kafka's `log-start-offset-checkpoint`: names of topics, no ids. What it says
+//! must never be taken for another topic of the same name, because that would hide records. So:
+//!
+//! 1. core 0 writes it, and nobody else;
+//! 2. a deletion of records is in the file, durably, before the log start moves: a start that
+//!    anybody has seen does not go back;
+//! 3. when a topic is deleted its lines are gone before the controller looks at its next
+//!    intention, which may create the name again;
+//! 4. a start leaves out, durably, what the metadata does not know, before anything can be
+//!    created; and what the file says is for partitions that are opened at the start.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+use super::Core;
+use super::messages::{Answer, Call};
+use super::partitions::{NotHere, here};
+use super::points::TopicPoint;
+use crate::base::wait::{self, Sender, Signal};
+use crate::base::{CoreIndex, Offset, Uuid};
+use crate::log::LogError;
+use crate::metadata::records::MetadataRecord;
+use crate::partition::{Partition, PointsText, STARTS_FILE};
+use crate::runtime::task::{self, OnPanic, Queue};
+
+const WRITER: &str = "log starts written";
+
+/// Records to delete.
+#[derive(Clone, Copy, Debug)]
+pub struct Deletion {
+    pub topic_id: Uuid,
+    pub partition: i32,
+    /// The first offset that stays; `None`: the high watermark.
+    pub before: Option<Offset>,
+}
+
+/// Why no records were deleted. Can cross cores.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DeletionError {
+    /// Not, or not yet, or not any more on the core that was asked.
+    #[error("the partition is not here")]
+    NotHere,
+    #[error("the offset is not within the log")]
+    OutOfRange,
+    /// The topic's `cleanup.policy` does not delete.
+    #[error("the topic keeps its records")]
+    Policy,
+    /// Its files cannot be used, or the file of this module could not be written: the reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<LogError> for DeletionError {
+    fn from(error: LogError) -> DeletionError {
+        match error {
+            LogError::OutOfRange { .. } => DeletionError::OutOfRange,
+            LogError::Closed(_) | LogError::Deleted(_) => DeletionError::NotHere,
+            other => DeletionError::Failed(other.to_string()),
+        }
+    }
+}
+
+/// What core 0 keeps of log starts. Nothing on other cores.
+#[derive(Default)]
+pub struct Starts {
+    /// What the file says, or will when it is written next.
+    known: RefCell<BTreeMap<(Uuid, i32), Offset>>,
+    /// Those who wait for the file.
+    waiting: RefCell<Vec<Sender<bool>>>,
+    work: Signal,
+}
+
+/// On core 0, at the start, before anything is opened or can be created: takes over what the file says
+/// of partitions that there are, and writes it anew if it says more.
+///
+/// # Errors
+/// The file could not be written.
+pub async fn begin(core: &Rc<Core>) -> io::Result<()> {
+    let image = core.image();
+    let mut left_out = false;
+    for (topic, partition, offset) in core.start_offsets.entries() {
+        match image.topic(topic).filter(|topic| topic.partitions.contains_key(&partition)) {
+            Some(topic) => drop(core.starts.known.borrow_mut().insert((topic.id, partition), offset)),
+            None => left_out = true,
+        }
+    }
+    if left_out {
+        write(core).await?;
+    }
+    task::spawn(Queue::Upkeep, WRITER, OnPanic::StopProcess, write_all(Rc::clone(core)));
+    Ok(())
+}
+
+/// Completes when nothing of this is under way. The process was told to stop.
+pub async fn stop(core: &Core) {
+    core.starts.work.raise();
+    task::all_ended(WRITER).await;
+}
+
+/// Deletes records of partitions that this core owns; gives the log start of each.
+pub async fn delete_records(core: &Core, deletions: &[Deletion]) -> Vec<Result<Offset, DeletionError>> {
+    let mut prepared = Vec::with_capacity(deletions.len());
+    let mut points = Vec::new();
+    for deletion in deletions {
+        let outcome = prepare(core, deletion).await;
+        if let Ok((_, offset)) = outcome {
+            points.push(TopicPoint { topic_id: deletion.topic_id, partition: deletion.partition, offset });
+        }
+        prepared.push(outcome);
+    }
+    let kept = points.is_empty() || tell(core, points).await;
+    let finish = |(partition, offset): (Rc<Partition>, Offset)| match kept {
+        true => Ok(partition.delete_records_before(offset)?),
+        false => Err(DeletionError::Failed(format!("{STARTS_FILE} could not be written"))),
+    };
+    prepared.into_iter().map(|outcome| outcome.and_then(finish)).collect()
+}
+
+/// Checks what is asked for, and has the batches below made durable: a start behind the log's end
+/// would be of no use after a crash.
+async fn prepare(core: &Core, deletion: &Deletion) -> Result<(Rc<Partition>, Offset), DeletionError> {
+    let partition = here(core, deletion.topic_id, deletion.partition).map_err(|not_here| match not_here {
+        NotHere::Elsewhere => DeletionError::NotHere,
+        NotHere::Failed(reason) => DeletionError::Failed(reason),
+    })?;
+    if !partition.log().config().cleanup_policy.delete {
+        return Err(DeletionError::Policy);
+    }
+    let offset = partition.prepare_deletion_before(deletion.before).await?;
+    Ok((partition, offset))
+}
+
+/// Has new starts written; true when the file has them.
+async fn tell(core: &Core, points: Vec<TopicPoint>) -> bool {
+    match core.index {
+        CoreIndex(0) => reported(core, &points).await,
+        _ => matches!(core.router.ask(CoreIndex(0), Call::Starts(points)).await, Ok(Answer::Starts(true))),
+    }
+}
+
+/// On core 0: takes new starts; true when the file has them.
+pub async fn reported(core: &Core, points: &[TopicPoint]) -> bool {
+    {
+        let mut known = core.starts.known.borrow_mut();
+        for point in points.iter().filter(|point| core.image().topic_by_id(point.topic_id).is_some()) {
+            let offset = known.entry((point.topic_id, point.partition)).or_insert(Offset::ZERO);
+            *offset = point.offset.max(*offset);
+        }
+    }
+    written(core).await
+}
+
+/// On core 0, before these records of the controller are taken into an image: forgets topics that
+/// they remove.
+pub async fn forget(core: &Core, records: &[MetadataRecord]) {
+    let removed = |record: &MetadataRecord| match record {
+        MetadataRecord::RemoveTopic(record) => Some(record.topic_id),
+        _ => None,
+    };
+    let any = {
+        let mut known = core.starts.known.borrow_mut();
+        let before = known.len();
+        for topic in records.iter().filter_map(removed).take_while(|_| before > 0) {
+            known.retain(|(id, _), _| *id != topic);
+        }
+        known.len() < before
+    };
+    if any && !written(core).await {
+        // With the next write. Until then a topic of the same name could lose records by a crash.
+        tracing::error!("{STARTS_FILE} still tells of a topic that was deleted");
+    }
+}
+
+/// Completes when what is known now is in the file; false when it could not be written.
+async fn written(core: &Core) -> bool {
+    let (sender, receiver) = wait::once();
+    core.starts.waiting.borrow_mut().push(sender);
+    core.starts.work.raise();
+    let written = async { receiver.await.unwrap_or(false) };
+    let stopped = async {
+        core.stop.raised().await;
+        false
+    };
+    futures_lite::future::or(written, stopped).await
+}
+
+/// Writes the file for all who came while it was written before.
+async fn write_all(core: Rc<Core>) {
+    loop {
+        core.starts.work.wait().await;
+        if core.stop.is_raised() {
+            return;
+        }
+        let waiting = std::mem::take(&mut *core.starts.waiting.borrow_mut());
+        let outcome = write(&core).await;
+        if let Err(error) = &outcome {
+            tracing::warn!("write {STARTS_FILE}: {error}");
+        }
+        waiting.into_iter().for_each(|waiting| waiting.send(outcome.is_ok()));
+    }
+}
+
+async fn write(core: &Core) -> io::Result<()> {
+    let mut text = PointsText::default();
+    let image = core.image();
+    for ((topic_id, partition), offset) in &*core.starts.known.borrow() {
+        if let Some(topic) = image.topic_by_id(*topic_id) {
+            text.push(&topic.name, *partition, *offset);
+        }
+    }
+    core.disk.write_file(&core.data_dir().join(STARTS_FILE), text.finish()).await
+}
