@@ -14,7 +14,7 @@
 //! | 5 | [`coordinator`] |
 //! | 6 | [`shard`] |
 //! | 7 | [`api`] |
-//! | 8 | [`admin`], [`connection`], [`tune`] |
+//! | 8 | [`admin`], [`connection`], [`inspect`], [`tune`] |
 //! | 9 | [`cli`] |
 //!
 //! `docs/architecture.md` walks one record through them.
@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod coordinator;
+pub mod inspect;
 pub mod log;
 pub mod metadata;
 pub mod metrics;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use corelog::base::{LeaderEpoch, TopicPartition, UnixMs, Uuid};
 use corelog::config::TopicConfig;
+use corelog::inspect::words::{self, Detail};
 use corelog::log::TailMemory;
 use corelog::partition::{Acks, Partition, PartitionOptions};
 use corelog::record::{BatchBuilder, Codec, NewRecord, Rules, validate};
@@ -54,6 +55,59 @@ fn files(dir: &Path, kind: &str) -> BTreeMap<String, PathBuf> {
         .filter(|path| path.extension().is_some_and(|extension| extension == kind))
         .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_string(), path))
         .collect()
+}
+
+/// Both say the same of what Kafka wrote: batches and records of all codecs, markers, indexes, producers.
+#[test]
+fn our_dump_says_what_kafkas_says() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data-dir/data");
+    let mut all = Vec::new();
+    for partition in [
+        "codec-none-0",
+        "codec-gzip-1",
+        "codec-snappy-0",
+        "codec-lz4-0",
+        "codec-zstd-0",
+        "configured-0",
+        "append-time-0",
+    ] {
+        for kind in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+            // Kafka's tool is at a loss with an empty index.
+            let whole = files(&data.join(partition), kind).into_values();
+            all.extend(whole.filter(|path| std::fs::metadata(path).unwrap().len() > 0));
+        }
+    }
+    let names: Vec<String> = all.iter().map(|file| file.display().to_string()).collect();
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka"))
+        .args(["dump-log", "--deep-iteration", "--print-data-log", "--files", &names.join(",")])
+        .output()
+        .expect("scripts/kafka starts");
+    let theirs = String::from_utf8_lossy(&output.stdout).into_owned();
+    let theirs: Vec<&str> = theirs.lines().filter(|line| !line.starts_with("Dumping ")).collect();
+    let mut ours = Vec::new();
+    let detail = Detail { records: true, values: true, words: false };
+    for path in &all {
+        words::tell(path, detail, &mut |line| {
+            ours.push(line.to_string());
+            Ok(())
+        })
+        .unwrap();
+    }
+    ours.retain(|line| !line.starts_with("# "));
+    // The producers of a snapshot have no order of their own.
+    let split = |lines: Vec<String>| -> (Vec<String>, Vec<String>) {
+        let (mut producers, rest): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| line.starts_with("producerId: "));
+        producers.sort();
+        (producers, rest)
+    };
+    let (ours, theirs) = (split(ours), split(theirs.into_iter().map(str::to_string).collect()));
+    assert_eq!(ours.0, theirs.0);
+    let (ours, theirs) = (ours.1, theirs.1);
+    for (at, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+        assert_eq!(ours, theirs, "line {at}");
+    }
+    assert!(ours.len() == theirs.len() && ours.len() > 500, "{} and {}", ours.len(), theirs.len());
 }
 
 #[test]

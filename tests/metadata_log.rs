@@ -34,6 +34,7 @@ impl Cluster {
     async fn open(dir: &Path, clean: bool) -> Cluster {
         let options = JournalOptions {
             node: NODE,
+            directory: Uuid([5; 16]),
             clean,
             segment_bytes: 8 << 20,
             snapshot_bytes: 1 << 20,

@@ -28,6 +28,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("api", 7),
     ("connection", 8),
     ("admin", 8),
+    ("inspect", 8),
     ("tune", 8),
     ("cli", 9),
 ];

@@ -48,7 +48,8 @@ pub async fn handle(core: &Rc<Core>, request: ApiVersionsRequest, context: &Cont
         .collect();
     let finalized = image
         .features()
-        .filter(|(_, level)| *level > 0)
+        // Others are finalized too in a directory that Kafka wrote; clients would use what there is not.
+        .filter(|(name, level)| *level > 0 && SUPPORTED_FEATURES.iter().any(|(served, ..)| served == name))
         .map(|(name, level)| {
             FinalizedFeatureKey::default()
                 .with_name(StrBytes::from_string(name.to_owned()))

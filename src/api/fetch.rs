@@ -29,7 +29,7 @@ use super::{Answer, AnswerBody, Context, Reply, scatter};
 use crate::base::budget::Permit;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, Rope, Uuid};
 use crate::metrics::Stage;
-use crate::partition::{Bounds, Isolation, Safe};
+use crate::partition::{AbortedTransaction, Bounds, Isolation, Safe};
 use crate::runtime::clock;
 use crate::shard::Core;
 use crate::shard::fetch_sessions::{FetchSessions, SessionError, SessionKey, Told, Turn, Wanted};
@@ -37,7 +37,7 @@ use crate::shard::messages::{self, Call, ForwardedFetch, Read};
 use crate::shard::partitions::{self, Parking, Position, ReadError};
 use crate::shard::reads::{self, Found, Limits};
 use crate::wire::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic};
-use crate::wire::{Scratch, StrBytes, Topic};
+use crate::wire::{self, Scratch, StrBytes, Topic};
 
 /// First version that names topics by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
@@ -122,7 +122,12 @@ fn wishes(request: &FetchRequest, sessions: &mut FetchSessions) -> (Vec<(Session
 /// What one partition gave.
 enum Got {
     Refused(Code),
-    Records { bounds: Bounds, diverging: Option<(LeaderEpoch, Offset)>, records: Rope },
+    Records {
+        bounds: Bounds,
+        diverging: Option<(LeaderEpoch, Offset)>,
+        records: Rope,
+        aborted: Vec<AbortedTransaction>,
+    },
 }
 
 impl Got {
@@ -318,7 +323,8 @@ impl Fetch<'_> {
                 Ok(mut found) => {
                     round.memory.extend(found.memory.take());
                     round.starved |= found.starved;
-                    Got::Records { bounds: found.bounds, diverging: found.diverging, records: found.records }
+                    let (bounds, diverging) = (found.bounds, found.diverging);
+                    Got::Records { bounds, diverging, records: found.records, aborted: found.aborted }
                 }
                 Err(error) => Got::Refused(errors::read(error)),
             };
@@ -362,7 +368,8 @@ impl Fetch<'_> {
                     Ok(found) => {
                         came += found.records.len();
                         round.starved |= found.starved;
-                        Got::Records { bounds: found.bounds, diverging: found.diverging, records: found.records.into() }
+                        let (bounds, diverging) = (found.bounds, found.diverging);
+                        Got::Records { bounds, diverging, records: found.records.into(), aborted: found.aborted }
                     }
                     Err(error) => Got::Refused(errors::read(error)),
                 };
@@ -448,11 +455,17 @@ impl Fetch<'_> {
                 }
                 partition
             }
-            Got::Records { bounds, diverging, records } => FetchedPartition {
+            Got::Records { bounds, diverging, records, aborted } => FetchedPartition {
                 high_watermark: bounds.high_watermark.0,
                 last_stable_offset: bounds.last_stable.0,
                 log_start_offset: bounds.log_start.0,
-                aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(Vec::new),
+                aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(|| {
+                    let told = aborted.iter().map(|entry| wire::fetch::AbortedTransaction {
+                        producer_id: entry.producer_id,
+                        first_offset: entry.first.0,
+                    });
+                    told.collect()
+                }),
                 diverging_epoch: diverging.map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 }),
                 records,
                 ..FetchedPartition::empty(key.partition, errors::NONE)
@@ -470,7 +483,7 @@ fn told(got: &Got) -> Told {
             high_watermark: Offset(-1),
             log_start: Offset(-1),
         },
-        Got::Records { bounds, diverging, records } => Told {
+        Got::Records { bounds, diverging, records, .. } => Told {
             has_records: !records.is_empty(),
             is_error: false,
             has_hint: diverging.is_some(),

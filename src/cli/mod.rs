@@ -13,6 +13,7 @@ mod debug;
 mod failure;
 mod group;
 mod journals;
+mod log;
 mod output;
 mod produce;
 mod progress;
@@ -46,6 +47,7 @@ enum Command {
     Consume(consume::Arguments),
     Group(group::Arguments),
     Debug(debug::Arguments),
+    Log(log::Arguments),
     Tune(tune::Arguments),
     /// Print docs/configuration.md as the tables of options give it.
     #[command(hide = true)]
@@ -78,6 +80,7 @@ pub fn run(commit: Option<&'static str>) -> ExitCode {
         Command::Consume(arguments) => consume::command(arguments),
         Command::Group(arguments) => group::command(arguments),
         Command::Debug(arguments) => debug::command(arguments),
+        Command::Log(arguments) => log::command(arguments),
         Command::Tune(arguments) => tune::command(arguments),
         Command::Configuration => output::text(&crate::config::markdown()),
     };

@@ -1,6 +1,6 @@
 //! `corelog serve`: checks the host, opens the data directory, runs the cores.
 //!
-//! Start order: host checks → lock → `meta.properties` (formatted when the directory is
+//! Start order: host checks → lock → whether it can be taken over, if Kafka had it → `meta.properties` (formatted when the directory is
 //! empty) → ports → journals are read (after an unclean end) → the socket for questions → cores (metadata, logs,
 //! listeners). Stop order is the reverse; a
 //! clean stop leaves `.kafka_cleanshutdown`, and the next start needs no recovery.
@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::base::CoreIndex;
 use crate::base::limits::{POINTS_FILE_BYTES_MAX, PORT_RELEASE_MS_MAX};
 use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
 use crate::connection::{self, Connections};
+use crate::inspect::takeover::{self, TakeOverError};
 use crate::metadata::properties::{self, PropertiesError};
 use crate::partition::{POINTS_FILE, RecoveryPoints, STARTS_FILE};
 use crate::runtime::disk::Disk;
@@ -51,6 +52,8 @@ pub enum ServeError {
     /// The runtime's sentence names the address.
     #[error("{0}")]
     Port(std::io::Error),
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     #[error(transparent)]
     Journals(#[from] journals::JournalsError),
     #[error("data directory {dir}: {reason}")]
@@ -86,6 +89,13 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
         tracing::warn!("{warning}");
     }
     let _lock = DirLock::take(&data_dir)?;
+    if let Some(found) = properties::read(&data_dir)? {
+        let node = config.node_id;
+        // Another node's directory is refused below.
+        if found.node_id == node && takeover::check(&data_dir, node, found.directory_id)? {
+            tracing::info!("{} was used by Apache Kafka last, and is taken over", data_dir.display());
+        }
+    }
     let meta = properties::open_or_format(&data_dir, config.node_id)?;
     let addresses = addresses(&config, cpus.len())?;
     for address in addresses.iter().flatten() {
@@ -113,6 +123,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
         inquiries: inquiries.into_iter().map(|i| Mutex::new(Some(i))).collect(),
         not_listening: AtomicUsize::new(cpus.len()),
         unclean: AtomicBool::new(false),
+        broker_epoch: AtomicI64::new(-1),
         began,
     });
     let mut plan = CorePlan::new(cpus);
@@ -135,7 +146,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
     runtime::run_cores(plan, move |index| core_main(Arc::clone(&here), index))?;
     drop(admin);
     if !process.unclean.load(Ordering::Relaxed) {
-        leave_clean_marker(&data_dir)?;
+        leave_clean_marker(&data_dir, process.broker_epoch.load(Ordering::Relaxed))?;
     }
     tracing::info!("stopped");
     Ok(())
@@ -153,6 +164,8 @@ struct Process {
     not_listening: AtomicUsize,
     /// Set when a core could not close everything.
     unclean: AtomicBool,
+    /// The epoch of this process's registration in the metadata.
+    broker_epoch: AtomicI64,
     began: Instant,
 }
 
@@ -203,6 +216,11 @@ async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String
         say_ready(&process, &core);
     }
     if index == CoreIndex(0) {
+        let registered = core.image().broker(config.node_id).map_or(-1, |broker| broker.broker_epoch);
+        process.broker_epoch.store(registered, Ordering::Relaxed);
+        // Without it the next start looks whether it could take the directory over.
+        let claimed = takeover::claim(core.data_dir(), core.image().epoch());
+        let _ = claimed.inspect_err(|error| tracing::warn!("{error}"));
         let stopped = core.stop().clone();
         futures_lite::future::or(signal::terminated(), stopped.raised()).await;
         tracing::info!("stopping");
@@ -306,11 +324,12 @@ fn offsets(dir: &Path, name: &str, without: &str) -> RecoveryPoints {
     })
 }
 
-fn leave_clean_marker(dir: &Path) -> Result<(), ServeError> {
+/// Kafka's content: its version and the epoch with which the broker was registered. A Kafka that starts next takes an
+/// epoch that is not the last registration's for an unclean stop and throws every partition out of its ISR (KIP-966).
+fn leave_clean_marker(dir: &Path, broker_epoch: i64) -> Result<(), ServeError> {
     let write = || {
-        // Kafka's content: its version and the broker epoch, which a single node does not use.
         let file = std::fs::File::create(dir.join(CLEAN_MARKER))?;
-        std::io::Write::write_all(&mut &file, b"{\"version\":0,\"brokerEpoch\":-1}")?;
+        std::io::Write::write_all(&mut &file, format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}").as_bytes())?;
         file.sync_all()?;
         std::fs::File::open(dir)?.sync_all()
     };

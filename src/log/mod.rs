@@ -58,7 +58,9 @@ use crate::runtime::disk::{Disk, File};
 pub use cleaner::{CleanError, Cleaned, Dirt, Means};
 pub use error::LogError;
 pub use memory::{Room, TailMemory};
-pub use names::{SNAPSHOT, file_name, parse as parse_file_name};
+pub use names::{
+    LOG, OFFSET_INDEX, SNAPSHOT, SegmentFile, TIME_INDEX, TRANSACTION_INDEX, file_name, parse as parse_file_name,
+};
 pub use points::Unpointed;
 pub use progress::{Point, Stage, Waiting};
 pub use read::ReadPlan;
@@ -123,6 +125,10 @@ pub trait Observer {
 
     /// The log went offline, was closed or deleted.
     fn ended(&self);
+
+    /// The batches from `from` on and before `until` were compacted. Of the aborted transactions whose markers lay
+    /// there those at `markers` are left.
+    fn compacted(&self, from: Offset, until: Offset, markers: &[Offset]);
 
     /// Small files that belong into the directory when it is created: name and bytes.
     fn files(&self) -> Vec<(&'static str, Vec<u8>)>;

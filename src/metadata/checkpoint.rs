@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::journal::{JournalError, decode_batch};
+use super::quorum::Quorum;
 use super::records::MetadataRecord;
 use crate::base::limits::METADATA_BATCH_BYTES_MAX;
 use crate::base::{LeaderEpoch, Offset, UnixMs};
@@ -63,6 +64,8 @@ pub(super) struct SnapshotBatches<I> {
     now: UnixMs,
     /// The time of the last record that the snapshot stands for; 0 if unknown.
     last_timestamp: UnixMs,
+    /// Control records that follow the header.
+    voters: Vec<(ControlType, Vec<u8>)>,
     records: I,
     next: Offset,
     part: Part,
@@ -75,9 +78,9 @@ enum Part {
 }
 
 impl<I: Iterator<Item = MetadataRecord>> SnapshotBatches<I> {
-    pub fn new(epoch: LeaderEpoch, level: i16, now: UnixMs, records: I) -> SnapshotBatches<I> {
-        let (last_timestamp, next) = (UnixMs(0), Offset::ZERO);
-        SnapshotBatches { epoch, level, now, last_timestamp, records, next, part: Part::Header }
+    pub fn new(epoch: LeaderEpoch, level: i16, now: UnixMs, quorum: &Quorum, records: I) -> SnapshotBatches<I> {
+        let (last_timestamp, next, voters) = (UnixMs(0), Offset::ZERO, quorum.control_records());
+        SnapshotBatches { epoch, level, now, last_timestamp, voters, records, next, part: Part::Header }
     }
 
     /// The next batch; `None` after the footer.
@@ -89,7 +92,10 @@ impl<I: Iterator<Item = MetadataRecord>> SnapshotBatches<I> {
                 let last_contained_log_timestamp = self.last_timestamp.0;
                 let header = SnapshotHeaderRecord { last_contained_log_timestamp, ..Default::default() };
                 builder = builder.control();
-                builder.push_control(ControlType::SnapshotHeader, timestamp, &control_body(&header));
+                builder.push_control(ControlType::SnapshotHeader, timestamp, &control_body(&header, 0));
+                for (kind, body) in self.voters.drain(..) {
+                    builder.push_control(kind, timestamp, &body);
+                }
                 self.part = Part::Records;
             }
             Part::Records => {
@@ -99,7 +105,7 @@ impl<I: Iterator<Item = MetadataRecord>> SnapshotBatches<I> {
                 }
                 if builder.is_empty() {
                     builder = builder.control();
-                    let footer = control_body(&SnapshotFooterRecord::default());
+                    let footer = control_body(&SnapshotFooterRecord::default(), 0);
                     builder.push_control(ControlType::SnapshotFooter, timestamp, &footer);
                     self.part = Part::Done;
                 }
@@ -111,17 +117,17 @@ impl<I: Iterator<Item = MetadataRecord>> SnapshotBatches<I> {
     }
 }
 
-/// A control record's value: its first field is its version.
-pub(super) fn control_body<T: Stored>(record: &T) -> Vec<u8> {
+/// A control record's value: its first field is its version, which is set.
+pub(super) fn control_body<T: Stored>(record: &T, version: i16) -> Vec<u8> {
     let mut out = Writer::new();
-    record.encode_into(&mut out, 0).expect("version 0 has what we set");
+    record.encode_into(&mut out, version).expect("the version has what we set");
     out.into_bytes()
 }
 
 /// A whole snapshot of a few records, such as the one a format leaves.
 pub(super) fn bytes(records: &[MetadataRecord], now: UnixMs) -> Vec<u8> {
     let newest = i16::MAX;
-    let mut batches = SnapshotBatches::new(LeaderEpoch(0), newest, now, records.iter().cloned());
+    let mut batches = SnapshotBatches::new(LeaderEpoch(0), newest, now, &Quorum::default(), records.iter().cloned());
     let mut bytes = Vec::new();
     while let Some(batch) = batches.next_batch().expect("records of our own can be written") {
         bytes.extend(batch);
@@ -184,6 +190,7 @@ pub(super) async fn write<I: Iterator<Item = MetadataRecord>>(
 pub(super) async fn read(
     disk: &Disk,
     path: &Path,
+    quorum: &mut Quorum,
     mut on_records: impl FnMut(&[MetadataRecord]) -> Result<(), JournalError>,
 ) -> Result<Option<()>, JournalError> {
     let file = match disk.open(path, Open::READ_ONLY).await {
@@ -204,7 +211,7 @@ pub(super) async fn read(
         if footer {
             return Err(wrong("it lies behind the footer"));
         }
-        let kind = decode_batch(&batch, &mut scratch, &mut records)?;
+        let kind = decode_batch(&batch, &mut scratch, &mut records, quorum)?;
         match (batches, kind) {
             (0, Some(ControlType::SnapshotHeader)) => {}
             (0, _) => return Err(wrong("it is no snapshot header")),

@@ -32,6 +32,51 @@ pub const TOPIC_NAME_MAX: usize = 249;
 /// (`SupportedVersionRange`). Level 30 is `4.3-IV0`, level 7 `3.3-IV3`.
 pub const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[(METADATA_VERSION, 7, 30)];
 
+/// Features that Kafka finalizes and that may stay as they are while this release serves the data, by the highest
+/// level that was looked at. Each level lets brokers and clients speak newer protocols; what those leave in logs
+/// is kept:
+///
+/// * `transaction.version` 1 writes flexible records to `__transaction_state`, 2 lets the epoch of a producer rise
+///   with each transaction (KIP-890). Nobody appends to that topic here, and markers and batches are read as they are.
+/// * `group.version` 1 (KIP-848), `share.version` 1 (KIP-932), `streams.version` 1 (KIP-1071): records of groups in
+///   `__consumer_offsets`, which stay where they are.
+/// * `eligible.leader.replicas.version` 1 (KIP-966): lists in the records of partitions, which the image has.
+///
+/// They are registered, so that what the metadata says stays true, and not shown to clients: they would use what
+/// there is not.
+pub const ACCEPTED_FEATURES: &[(&str, i16)] = &[
+    ("eligible.leader.replicas.version", 1),
+    ("group.version", 1),
+    ("share.version", 1),
+    ("streams.version", 1),
+    ("transaction.version", 2),
+];
+
+/// The levels of a feature that this release can run with; 0 and 0 if it does not know it.
+fn levels_of(feature: &str) -> (i16, i16) {
+    let served = SUPPORTED_FEATURES.iter().find(|(name, ..)| *name == feature).map(|(_, min, max)| (*min, *max));
+    let accepted = || ACCEPTED_FEATURES.iter().find(|(name, _)| *name == feature).map(|(_, max)| (0, *max));
+    served.or_else(accepted).unwrap_or((0, 0))
+}
+
+/// Why a node with this release cannot run with what an image says, in Kafka's words.
+///
+/// # Errors
+/// A finalized feature is not known, or is at a level that is not.
+pub fn check_features(image: &Image) -> Result<(), Refusal> {
+    for (name, level) in image.features() {
+        let (min, max) = levels_of(name);
+        if !(min..=max).contains(&level) {
+            let words = format!(
+                "Unable to register because the broker does not support finalized version {level} of {name}. The \
+                 broker wants a version between {min} and {max}, inclusive."
+            );
+            return Err(Refusal::new(Reason::UnsupportedVersion, words));
+        }
+    }
+    Ok(())
+}
+
 /// The features a new cluster starts with.
 pub const BOOTSTRAP_FEATURES: &[(&str, i16)] = &[(METADATA_VERSION, 30)];
 
@@ -656,16 +701,8 @@ fn register_broker(image: &Image, next: Offset, registration: &Registration) -> 
     if registration.log_dirs.iter().any(|id| id.is_reserved()) {
         return refuse(Reason::InvalidRegistration, "Reserved directory ID in request".to_string());
     }
-    for (name, level) in image.features() {
-        let supported = SUPPORTED_FEATURES.iter().find(|(feature, ..)| *feature == name);
-        let (min, max) = supported.map_or((0, 0), |(_, min, max)| (*min, *max));
-        if !(min..=max).contains(&level) {
-            let words = format!(
-                "Unable to register because the broker does not support finalized version {level} of {name}. The \
-                 broker wants a version between {min} and {max}, inclusive."
-            );
-            return refuse(Reason::UnsupportedVersion, words);
-        }
+    if let Err(refusal) = check_features(image) {
+        return Plan { records: Vec::new(), answer: Answer::RegisterBroker(Err(refusal)) };
     }
     // A broker's epoch is the offset of its registration.
     let epoch = next.0;
@@ -676,10 +713,12 @@ fn register_broker(image: &Image, next: Offset, registration: &Registration) -> 
         security_protocol: endpoint.security_protocol,
         ..Default::default()
     });
-    let features = SUPPORTED_FEATURES.iter().map(|(name, min, max)| BrokerFeature {
-        name: (*name).to_string(),
-        min_supported_version: *min,
-        max_supported_version: *max,
+    let served = SUPPORTED_FEATURES.iter().copied();
+    let accepted = ACCEPTED_FEATURES.iter().map(|(name, max)| (*name, 0, *max));
+    let features = served.chain(accepted).map(|(name, min_supported_version, max_supported_version)| BrokerFeature {
+        name: name.to_string(),
+        min_supported_version,
+        max_supported_version,
         ..Default::default()
     });
     let registered = RegisterBrokerRecord {
@@ -1119,11 +1158,26 @@ mod tests {
 
     #[test]
     fn a_cluster_with_features_we_lack_is_not_joined() {
-        let feature = FeatureLevelRecord { name: "share.version".to_string(), feature_level: 1, ..Default::default() };
+        let feature = FeatureLevelRecord { name: "share.version".to_string(), feature_level: 2, ..Default::default() };
         let plan_of = |image: &Image| plan(image, Intention::RegisterBroker(registration())).answer;
         let Answer::RegisterBroker(Err(refusal)) = plan_of(&cluster(0, &[feature.into()])) else { panic!() };
         assert_eq!(refusal.reason, Reason::UnsupportedVersion);
-        assert!(refusal.message.unwrap().contains("does not support finalized version 1 of share.version"));
+        assert!(refusal.message.unwrap().contains("does not support finalized version 2 of share.version"));
+        // What Kafka 4.3 finalizes by itself stays.
+        let kept = ACCEPTED_FEATURES.iter().map(|(name, level)| {
+            FeatureLevelRecord { name: name.to_string(), feature_level: *level, ..Default::default() }.into()
+        });
+        let image = cluster(0, &kept.collect::<Vec<MetadataRecord>>());
+        let Plan { answer: Answer::RegisterBroker(Ok(_)), records } =
+            plan(&image, Intention::RegisterBroker(registration()))
+        else {
+            panic!()
+        };
+        let MetadataRecord::RegisterBroker(record) = &records[0] else { panic!() };
+        for (name, level) in image.features() {
+            let said = record.features.iter().find(|feature| feature.name == name).unwrap();
+            assert!((said.min_supported_version..=said.max_supported_version).contains(&level), "{name} {level}");
+        }
         let newer = FeatureLevelRecord { name: METADATA_VERSION.to_string(), feature_level: 31, ..Default::default() };
         assert!(matches!(plan_of(&cluster(0, &[newer.into()])), Answer::RegisterBroker(Err(_))));
         assert!(matches!(plan_of(&cluster(0, &[NoOpRecord::default().into()])), Answer::RegisterBroker(Ok(100))));

@@ -23,18 +23,17 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::checkpoint::{self, SnapshotBatches, SnapshotId, control_body};
 use super::controller::{Controller, RECORDS_PER_INTENTION_MAX};
 use super::image::{Image, METADATA_VERSION, Replay, ReplayError};
 use super::properties::BOOTSTRAP_FILE;
+use super::quorum::{Quorum, QuorumState};
 use super::records::{AbortTransactionRecord, MetadataRecord};
 use crate::base::{LeaderEpoch, NodeId, Offset, UnixMs, Uuid};
 use crate::config::{CleanupPolicy, TopicConfig};
 use crate::log::{Log, LogError, LogOptions, Stage, TailMemory};
-use crate::record::stored::control::{KRaftVersionRecord, LeaderChangeMessage, LeaderChangeMessageVoter};
-use crate::record::stored::{DecodeError, EncodeError, Reader, Stored};
+use crate::record::stored::control::{LeaderChangeMessage, LeaderChangeMessageVoter};
+use crate::record::stored::{DecodeError, EncodeError};
 use crate::record::{BatchBuilder, BatchView, ControlType, NewRecord, RecordFault, Scratch, Stamp};
 use crate::runtime::clock;
 use crate::runtime::disk::Disk;
@@ -42,7 +41,8 @@ use crate::runtime::disk::Disk;
 /// The directory's name.
 pub const DIRECTORY: &str = "__cluster_metadata-0";
 
-const QUORUM_STATE: &str = "quorum-state";
+/// Who leads in which epoch, as JSON.
+pub const QUORUM_STATE: &str = "quorum-state";
 const EPOCHS: &str = "leader-epoch-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
 
@@ -91,6 +91,8 @@ impl JournalError {
 #[derive(Clone)]
 pub struct JournalOptions {
     pub node: NodeId,
+    /// The id of the data directory, by which a voter is known.
+    pub directory: Uuid,
     /// Whether the process had closed the journal cleanly.
     pub clean: bool,
     /// `metadata.log.segment.bytes`.
@@ -109,6 +111,8 @@ pub struct Journal {
     disk: Disk,
     dir: PathBuf,
     epoch: LeaderEpoch,
+    /// What the log says of who votes.
+    quorum: Quorum,
     /// The level of `metadata.version`.
     level: Cell<i16>,
     /// An append was cut off between two batches.
@@ -121,29 +125,6 @@ pub struct Journal {
     since_snapshot: Cell<u64>,
     /// When the newest snapshot was made, or the journal opened.
     snapshot_at: Cell<UnixMs>,
-}
-
-/// `quorum-state` (`QuorumStateData.json`), with the names Kafka gives its fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct QuorumState {
-    #[serde(default)]
-    cluster_id: String,
-    leader_id: i32,
-    leader_epoch: i32,
-    voted_id: i32,
-    #[serde(default)]
-    applied_offset: i64,
-    #[serde(default)]
-    current_voters: Vec<Voter>,
-    #[serde(rename = "data_version")]
-    data_version: i16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Voter {
-    voter_id: i32,
 }
 
 impl Journal {
@@ -163,18 +144,22 @@ impl Journal {
         disk.create_dir_all(&dir).await.map_err(JournalError::io("create", &dir))?;
         // The files in it will be durable; its own name has to be, too.
         disk.sync_dir(data_dir).await.map_err(JournalError::io("sync", data_dir))?;
-        let state = read_quorum_state(disk, &dir, options.node).await?;
+        let state = read_quorum_state(disk, &dir).await?;
+        if let Some(state) = &state {
+            state.check(options.node).map_err(JournalError::Foreign)?;
+        }
         let snapshots = list_snapshots(disk, &dir).await?;
-        let mut replay = Replay::default();
+        let (mut replay, mut quorum) = (Replay::default(), Quorum::default());
         if let Some(newest) = snapshots.last() {
-            read_snapshot(disk, &dir, *newest, &mut replay).await?;
+            read_snapshot(disk, &dir, *newest, &mut replay, &mut quorum).await?;
         }
 
         let mut log_options = LogOptions::new(Rc::new(log_config(options.segment_bytes)), Rc::clone(&options.memory));
         // Up to the older snapshot the log may be deleted.
         log_options.start_offset = snapshots.first().map_or(Offset::ZERO, |oldest| oldest.offset);
         let (log, _) = Log::open(disk, &dir, log_options, options.clean, None, &mut |_| {}).await?;
-        let since_snapshot = replay_log(&log, &mut replay).await?;
+        let since_snapshot = replay_log(&log, &mut replay, &mut quorum).await?;
+        quorum.check(options.node, options.directory).map_err(JournalError::Foreign)?;
 
         let last = state.map_or(-1, |state| state.leader_epoch).max(replay.image().epoch().0);
         let journal = Journal {
@@ -182,6 +167,7 @@ impl Journal {
             disk: disk.clone(),
             dir,
             epoch: LeaderEpoch(last + 1),
+            quorum,
             level: Cell::new(level_of(replay.image())),
             doubt: Cell::new(false),
             snapshot_bytes: options.snapshot_bytes,
@@ -190,7 +176,7 @@ impl Journal {
             since_snapshot: Cell::new(since_snapshot),
             snapshot_at: Cell::new(now),
         };
-        journal.begin_epoch(options.node, now).await?;
+        journal.begin_epoch(options, now).await?;
         if replay.in_transaction() {
             // Its end was never written (`ActivationRecordsGenerator`).
             journal.append_and_apply(vec![AbortTransactionRecord::default().into()], now, &mut replay).await?;
@@ -202,7 +188,7 @@ impl Journal {
                 records.extend_from_slice(part);
                 Ok(())
             };
-            if checkpoint::read(disk, &path, collect).await?.is_none() {
+            if checkpoint::read(disk, &path, &mut Quorum::default(), collect).await?.is_none() {
                 records = Controller::bootstrap_records();
             }
             journal.append_and_apply(records, now, &mut replay).await?;
@@ -291,30 +277,26 @@ impl Journal {
 
     /// 1. The epoch is taken: no later start uses it again, even if this one ends here.
     /// 2. The log says so.
-    async fn begin_epoch(&self, node: NodeId, now: UnixMs) -> Result<(), JournalError> {
-        let state = QuorumState {
-            cluster_id: String::new(),
-            leader_id: node.0,
-            leader_epoch: self.epoch.0,
-            voted_id: -1,
-            applied_offset: 0,
-            current_voters: vec![Voter { voter_id: node.0 }],
-            data_version: 0,
-        };
-        let json = serde_json::to_vec(&state).expect("numbers and text");
-        self.write_file(QUORUM_STATE, json).await?;
+    async fn begin_epoch(&self, options: &JournalOptions, now: UnixMs) -> Result<(), JournalError> {
+        let node = options.node;
+        let state = QuorumState::of_leader(node, self.epoch, self.quorum.version);
+        self.write_file(QUORUM_STATE, state.encode()).await?;
         self.write_file(EPOCHS, self.epochs().await?).await?;
         self.write_file(PARTITION_METADATA, partition_metadata()).await?;
 
-        let voter = || LeaderChangeMessageVoter { voter_id: node.0, ..Default::default() };
+        // Voters are known by their directories too once the log names them.
+        let version = self.quorum.version.min(1);
+        let voter_directory_id = if version > 0 { options.directory } else { Uuid::ZERO };
+        let voter = || LeaderChangeMessageVoter { voter_id: node.0, voter_directory_id, ..Default::default() };
         let change = LeaderChangeMessage {
+            version,
             leader_id: node.0,
             voters: vec![voter()],
             granting_voters: vec![voter()],
             ..Default::default()
         };
         let mut builder = BatchBuilder::new().control();
-        builder.push_control(ControlType::LeaderChange, now.0, &control_body(&change));
+        builder.push_control(ControlType::LeaderChange, now.0, &control_body(&change, version));
         self.append_batch(&builder.build())?;
         self.wait_durable(self.end()).await
     }
@@ -356,7 +338,7 @@ impl Journal {
         assert!(id.offset <= self.log.durable_offset(), "a snapshot holds only what is committed");
         if self.snapshots.borrow().last().is_none_or(|newest| newest.offset < id.offset) {
             let before = self.since_snapshot.get();
-            let batches = SnapshotBatches::new(id.epoch, level_of(image), now, image.records());
+            let batches = SnapshotBatches::new(id.epoch, level_of(image), now, &self.quorum, image.records());
             checkpoint::write(&self.disk, &self.dir.join(id.file_name()), batches).await?;
             self.snapshots.borrow_mut().push(id);
             self.since_snapshot.set(self.since_snapshot.get().saturating_sub(before));
@@ -419,31 +401,14 @@ fn partition_metadata() -> Vec<u8> {
     format!("version: 0\ntopic_id: {}", Uuid::METADATA_TOPIC).into_bytes()
 }
 
-async fn read_quorum_state(disk: &Disk, dir: &Path, node: NodeId) -> Result<Option<QuorumState>, JournalError> {
+async fn read_quorum_state(disk: &Disk, dir: &Path) -> Result<Option<QuorumState>, JournalError> {
     let path = dir.join(QUORUM_STATE);
     let bytes = match disk.read_file(&path).await {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(JournalError::io("read", &path)(error)),
     };
-    let state: QuorumState =
-        serde_json::from_slice(&bytes).map_err(|error| JournalError::damaged(&path, error.to_string()))?;
-    let others: Vec<i32> = state.current_voters.iter().map(|voter| voter.voter_id).filter(|id| *id != node.0).collect();
-    if !others.is_empty() {
-        return Err(JournalError::Foreign(format!(
-            "the metadata log is of a cluster whose controllers {others:?} vote too; corelog runs as the only one"
-        )));
-    }
-    if state.data_version > 0 {
-        return Err(dynamic_quorum());
-    }
-    Ok(Some(state))
-}
-
-fn dynamic_quorum() -> JournalError {
-    JournalError::Foreign(
-        "the metadata log keeps its voters in itself (kraft.version 1), which corelog does not support yet".to_string(),
-    )
+    QuorumState::decode(&bytes).map(Some).map_err(|reason| JournalError::damaged(&path, reason))
 }
 
 /// The snapshots in order; leftovers of unfinished ones are removed.
@@ -462,18 +427,24 @@ async fn list_snapshots(disk: &Disk, dir: &Path) -> Result<Vec<SnapshotId>, Jour
     Ok(snapshots)
 }
 
-async fn read_snapshot(disk: &Disk, dir: &Path, id: SnapshotId, replay: &mut Replay) -> Result<(), JournalError> {
+async fn read_snapshot(
+    disk: &Disk,
+    dir: &Path,
+    id: SnapshotId,
+    replay: &mut Replay,
+    quorum: &mut Quorum,
+) -> Result<(), JournalError> {
     let path = dir.join(id.file_name());
     let apply = |records: &[MetadataRecord]| {
         let applied = replay.apply(records, id.offset, id.epoch);
         applied.map(drop).map_err(|error| JournalError::damaged(&path, error.to_string()))
     };
-    let found = checkpoint::read(disk, &path, apply).await?;
+    let found = checkpoint::read(disk, &path, quorum, apply).await?;
     found.ok_or_else(|| JournalError::damaged(&path, "it went away".to_string()))
 }
 
 /// Applies what lies behind the snapshot. Gives the bytes of it.
-async fn replay_log(log: &Log, replay: &mut Replay) -> Result<u64, JournalError> {
+async fn replay_log(log: &Log, replay: &mut Replay, quorum: &mut Quorum) -> Result<u64, JournalError> {
     let from = replay.image().end();
     if log.end_offset() < from || log.start_offset() > from {
         return Err(JournalError::Foreign(format!(
@@ -492,7 +463,7 @@ async fn replay_log(log: &Log, replay: &mut Replay) -> Result<u64, JournalError>
         }
         bytes += batch.size() as u64;
         let end = batch.next_offset();
-        let applied = decode_batch(&batch, &mut scratch, &mut records).and_then(|_| {
+        let applied = decode_batch(&batch, &mut scratch, &mut records, quorum).and_then(|_| {
             let applied = replay.apply(&records, end, batch.leader_epoch());
             applied.map_err(|error| JournalError::Replay { end, error })
         });
@@ -502,12 +473,13 @@ async fn replay_log(log: &Log, replay: &mut Replay) -> Result<u64, JournalError>
     failed.map_or(Ok(bytes), Err)
 }
 
-/// The records of a batch, in place of those in `records`. A control batch has
-/// none; its kind is given.
+/// The records of a batch, in place of those in `records`. A control batch has none; the
+/// kind of its first record is given, and what it says of voters is noted.
 pub(super) fn decode_batch(
     batch: &BatchView,
     scratch: &mut Scratch,
     records: &mut Vec<MetadataRecord>,
+    quorum: &mut Quorum,
 ) -> Result<Option<ControlType>, JournalError> {
     records.clear();
     let base = batch.base_offset();
@@ -522,13 +494,9 @@ pub(super) fn decode_batch(
             records.push(record);
             continue;
         }
-        kind = record.key.and_then(ControlType::from_key);
-        if kind == Some(ControlType::KraftVersion) {
-            let version = KRaftVersionRecord::decode_from(&mut Reader::new(value), 0).map_err(decode(record.offset))?;
-            if version.k_raft_version > 0 {
-                return Err(dynamic_quorum());
-            }
-        }
+        let its_kind = record.key.and_then(ControlType::from_key);
+        kind = kind.or(its_kind);
+        quorum.note(its_kind, value).map_err(decode(record.offset))?;
     }
     Ok(kind)
 }
@@ -542,11 +510,13 @@ mod tests {
     use std::fs;
 
     const NODE: NodeId = NodeId(1);
+    const DIRECTORY_ID: Uuid = Uuid([5; 16]);
     const NOW: UnixMs = UnixMs(1_700_000_000_000);
 
     fn options() -> JournalOptions {
         JournalOptions {
             node: NODE,
+            directory: DIRECTORY_ID,
             clean: false,
             segment_bytes: 4 << 20,
             snapshot_bytes: 1 << 20,
@@ -895,9 +865,46 @@ mod tests {
         };
         let voters = r#"{"leaderId":1,"leaderEpoch":1,"votedId":-1,"currentVoters":[{"voterId":1},{"voterId":2}],"data_version":0}"#;
         check(voters, "controllers [2] vote too");
-        let dynamic = r#"{"leaderId":1,"leaderEpoch":1,"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}"#;
-        check(dynamic, "kraft.version 1");
+        let later = r#"{"leaderId":1,"leaderEpoch":1,"votedId":-1,"data_version":2}"#;
+        check(later, "quorum-state has version 2");
         check("{", "quorum-state is damaged");
+    }
+
+    /// What `kafka-storage format --standalone` leaves: voters in a snapshot at offset 0. They are kept, in
+    /// snapshots of ours too, and only the one whom it names goes on from it.
+    #[test]
+    fn a_log_that_names_its_only_voter_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        fs::create_dir(dir.join(DIRECTORY)).unwrap();
+        let name = "00000000000000000000-0000000000.checkpoint";
+        fs::copy(golden(&format!("standalone/{name}")), dir.join(DIRECTORY).join(name)).unwrap();
+        let directory: Uuid = "I3U0VUEmT8GWAQmv7_pmlA".parse().unwrap();
+        let open = async |node: NodeId, directory: Uuid| {
+            Journal::open(&Disk::direct(), dir, &JournalOptions { node, directory, ..options() }, NOW).await
+        };
+        for (node, directory) in [(NodeId(2), directory), (NODE, DIRECTORY_ID)] {
+            let error = runtime::run_one(async { open(node, directory).await.err().unwrap().to_string() });
+            assert!(
+                error.starts_with("the voters that the metadata log names are [1-I3U0VUEmT8GWAQmv7_pmlA]"),
+                "{error}"
+            );
+        }
+        for start in 1..4 {
+            runtime::run_one(async {
+                let (journal, mut replay) = open(NODE, directory).await.unwrap();
+                assert_eq!((journal.epoch(), replay.image().topics().len()), (LeaderEpoch(start), start as usize - 1));
+                commit(&journal, &mut replay, &topic(&format!("t{start}"), start as u8)).await;
+                journal.snapshot(replay.image(), NOW).await.unwrap();
+                journal.close().await.unwrap();
+            });
+            let state = fs::read_to_string(dir.join(DIRECTORY).join(QUORUM_STATE)).unwrap();
+            let expected = format!(
+                r#"{{"leaderId":1,"leaderEpoch":{start},"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}}"#
+            );
+            assert_eq!(state, expected);
+        }
+        assert!(!names(dir).contains(&name.to_string()), "snapshots of ours have taken its place");
     }
 
     /// A snapshot's batches without what depends on the clock.
@@ -923,7 +930,7 @@ mod tests {
                 records.extend_from_slice(part);
                 Ok(())
             };
-            checkpoint::read(&Disk::direct(), &path, collect).await.unwrap().unwrap();
+            checkpoint::read(&Disk::direct(), &path, &mut Quorum::default(), collect).await.unwrap().unwrap();
             records
         });
         assert_eq!(records.len(), 6);

@@ -15,7 +15,9 @@ pub mod configs;
 pub mod controller;
 pub mod image;
 pub mod journal;
+pub mod offline;
 pub mod properties;
+pub mod quorum;
 pub mod records;
 
 pub use controller::{Answer, Controller, Intention, Plan, Reason, Refusal};

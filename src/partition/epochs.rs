@@ -64,6 +64,11 @@ impl LeaderEpochs {
         changed
     }
 
+    /// The newest epoch and where it begins.
+    pub fn last(&self) -> Option<(LeaderEpoch, Offset)> {
+        self.entries.last().copied()
+    }
+
     /// The epoch that wrote `offset`.
     pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
         let after = self.entries.partition_point(|(_, start)| *start <= offset);

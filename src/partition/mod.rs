@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod` | opening, produce, bounds, read plans, closing, deletion |
 //! | `producers` | idempotence and open transactions, snapshots of both |
+//! | `aborted` | aborted transactions, `%020d.txnindex` |
 //! | `epochs` | leader epochs and `leader-epoch-checkpoint` |
 //! | `points` | recovery points and `recovery-point-offset-checkpoint` |
 //! | `offsets` | ListOffsets and OffsetForLeaderEpoch |
@@ -17,6 +18,7 @@
 //! Never knows connections, other partitions or Kafka's error codes. A produce is
 //! *ordered* when [`Partition::produce`] returns, without waiting.
 
+mod aborted;
 mod epochs;
 mod offsets;
 mod points;
@@ -42,6 +44,7 @@ use crate::record::{BatchView, Stamp, Validated};
 use crate::runtime::disk::Disk;
 use crate::runtime::task::{self, OnPanic, Queue};
 
+pub use aborted::{ABORTED_ENTRY_BYTES, Aborted, AbortedError, AbortedTransaction};
 pub use epochs::LeaderEpochs;
 pub use offsets::{FoundOffset, OffsetSpec};
 pub use points::{POINTS_FILE, PointsError, PointsText, RecoveryPoints, STARTS_FILE, StartOffsets};
@@ -273,6 +276,7 @@ pub struct Partition {
     disk: Disk,
     log: Log,
     producers: RefCell<Producers>,
+    aborted: RefCell<Aborted>,
     producer_id_expiration_ms: Cell<i64>,
     epochs: RefCell<LeaderEpochs>,
     /// Whether a task is writing the epochs' file, and whether it must again.
@@ -349,9 +353,10 @@ impl Partition {
             ..LogOptions::new(Rc::clone(&options.config), Rc::clone(&options.memory))
         };
         let mut epochs_changed = false;
+        let mut aborted = Vec::new();
         let mut learn = |batch: BatchView<'_>, producers: &mut Producers| {
             epochs_changed |= epochs.assign(batch.leader_epoch(), batch.base_offset());
-            producers.update(&batch, batch.base_offset(), batch.max_timestamp());
+            aborted.extend(producers.update(&batch, batch.base_offset(), batch.max_timestamp()));
         };
         let (log, opened) = Log::open(disk, dir, log_options, clean, replay_from, &mut |batch| {
             learn(batch, &mut producers);
@@ -369,6 +374,8 @@ impl Partition {
             log.replay(from, |batch| learn(batch, &mut producers)).await?;
         }
         let bases: BTreeSet<Offset> = log.segment_bases().into_iter().collect();
+        let mut aborted = files.settle_aborted(&log, aborted).await?;
+        aborted.truncate_start(log.start_offset());
         files.remove_stray_snapshots(&bases, &[last_snapshot, Some(recovery_point)], end).await?;
         if clean && let Some(snapshot) = last_snapshot {
             log.point_at(snapshot);
@@ -399,6 +406,7 @@ impl Partition {
             disk: disk.clone(),
             log,
             producers: RefCell::new(producers),
+            aborted: RefCell::new(aborted),
             producer_id_expiration_ms: Cell::new(options.producer_id_expiration_ms),
             epochs: RefCell::new(epochs),
             epochs_writing: Cell::new(false),
@@ -476,7 +484,8 @@ impl Partition {
                 }
                 appended => drop(appended?),
             }
-            self.producers.borrow_mut().update(&batch, end, batch.max_timestamp());
+            let aborted = self.producers.borrow_mut().update(&batch, end, batch.max_timestamp());
+            self.aborted_now(aborted);
             if self.epochs.borrow_mut().assign(epoch, end) {
                 self.epochs_dirty.set(true);
             }
@@ -574,7 +583,8 @@ impl Partition {
         let stamp = Stamp { base_offset: self.log.end_offset(), leader_epoch: epoch, log_append_time };
         let placed = self.log.append(bytes, &stamp)?;
         let timestamp = log_append_time.map_or(view.max_timestamp(), |time| time.0);
-        self.producers.borrow_mut().update(&view, placed.base_offset, timestamp);
+        let aborted = self.producers.borrow_mut().update(&view, placed.base_offset, timestamp);
+        self.aborted_now(aborted);
         if self.epochs.borrow_mut().assign(epoch, placed.base_offset) {
             self.epochs_dirty.set(true);
         }
@@ -656,6 +666,25 @@ impl Partition {
         self.log.bytes_between(from, self.bounds().visible(isolation))
     }
 
+    /// The aborted transactions that a reader of committed records has to know of who gets batches from `from` on
+    /// and below `until`.
+    pub fn aborted_within(&self, from: Offset, until: Offset) -> Vec<AbortedTransaction> {
+        self.aborted.borrow().within(from, until)
+    }
+
+    /// Whether any aborted transaction is in the log.
+    pub fn has_aborted(&self) -> bool {
+        !self.aborted.borrow().is_empty()
+    }
+
+    /// A marker was appended. Clients cannot begin transactions yet, so nothing writes one, and nothing puts it into
+    /// the index of its segment either: who writes the first marker has to, before the segment is sealed or closed.
+    fn aborted_now(&self, aborted: Option<AbortedTransaction>) {
+        if let Some(aborted) = aborted {
+            self.aborted.borrow_mut().add(aborted);
+        }
+    }
+
     /// Registers a parked fetch, which gets the bytes that become visible past
     /// `from` as long as the returned place is kept.
     pub fn watch(self: &Rc<Self>, waiter: &Rc<FetchWaiter>, from: Offset, isolation: Isolation) -> Watching {
@@ -711,6 +740,7 @@ impl Partition {
         if self.epochs.borrow_mut().truncate_start(self.log.start_offset()) {
             self.epochs_dirty.set(true);
         }
+        self.aborted.borrow_mut().truncate_start(self.log.start_offset());
         Ok(deleted)
     }
 
@@ -933,6 +963,10 @@ impl Observer for Partition {
         self.watchers.borrow().wake_all();
     }
 
+    fn compacted(&self, from: Offset, until: Offset, markers: &[Offset]) {
+        self.aborted.borrow_mut().keep(from, until, markers);
+    }
+
     fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let metadata = format!("version: 0\ntopic_id: {}", self.topic_id);
         self.epochs_dirty.set(false);
@@ -1000,6 +1034,67 @@ impl Files<'_> {
     async fn has_right_snapshot(&self, offset: Offset) -> Result<bool, PartitionError> {
         let bytes = self.read(&log::file_name(offset, log::SNAPSHOT)).await?;
         Ok(bytes.is_some_and(|bytes| Producers::decode(&bytes).is_ok()))
+    }
+
+    /// The aborted transactions of a log that was opened: those of the index files, and those that recovery met
+    /// (`met`), whose index may never have reached the drive. Files that tell of another number than there are in
+    /// their segment are put right.
+    async fn settle_aborted(&self, log: &Log, met: Vec<AbortedTransaction>) -> Result<Aborted, PartitionError> {
+        let indexes: Vec<Offset> = self
+            .names
+            .iter()
+            .filter_map(|name| log::parse_file_name(name))
+            .filter(|file| file.kind == log::TRANSACTION_INDEX && file.suffix.is_empty())
+            .map(|file| file.base)
+            .collect();
+        let mut aborted = Aborted::default();
+        if indexes.is_empty() && met.is_empty() {
+            return Ok(aborted);
+        }
+        let (bases, end) = (log.segment_bases(), log.end_offset());
+        let segments = bases.iter().enumerate().map(|(at, base)| (*base, bases.get(at + 1).copied().unwrap_or(end)));
+        let mut counts: Vec<usize> = Vec::new();
+        let mut damaged = false;
+        for (base, next) in segments.clone() {
+            let name = log::file_name(base, log::TRANSACTION_INDEX);
+            let bytes = if indexes.contains(&base) { self.read(&name).await? } else { None };
+            let bytes = bytes.unwrap_or_default();
+            counts.push(bytes.len() / ABORTED_ENTRY_BYTES);
+            // Behind the end lie those that recovery has cut off.
+            let last = if next == end { Offset(i64::MAX) } else { next };
+            match aborted::decode(&bytes, base, last) {
+                Ok(entries) => {
+                    for entry in entries.into_iter().filter(|entry| entry.last < end) {
+                        aborted.add(entry);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("read {}: {error}; it is rebuilt", self.dir.join(name).display());
+                    damaged = true;
+                }
+            }
+        }
+        if damaged {
+            (aborted, counts) = (Aborted::default(), vec![usize::MAX; counts.len()]);
+            let mut producers = Producers::default();
+            log.replay(log.start_offset(), |batch| {
+                if let Some(entry) = producers.update(&batch, batch.base_offset(), batch.max_timestamp()) {
+                    aborted.add(entry);
+                }
+            })
+            .await?;
+        }
+        for entry in met.into_iter().filter(|entry| entry.last < end) {
+            aborted.add(entry);
+        }
+        for ((base, next), count) in segments.zip(counts) {
+            let entries = aborted.of_segment(base, next);
+            if entries.len() != count {
+                let path = self.dir.join(log::file_name(base, log::TRANSACTION_INDEX));
+                write(self.disk, &path, aborted::encode(entries)).await?;
+            }
+        }
+        Ok(aborted)
     }
 
     fn snapshots(&self) -> Vec<Offset> {

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::aborted::AbortedTransaction;
 use crate::base::crc::crc32c;
 use crate::base::{Offset, UnixMs};
 use crate::record::{BatchView, ControlType};
@@ -39,7 +40,7 @@ impl ProducedBatch {
     }
 
     /// The sequence number of its first record, wrapped back below 0.
-    fn first_sequence(&self) -> i32 {
+    pub fn first_sequence(&self) -> i32 {
         // `DefaultRecordBatch.decrementSequence`.
         if self.last_sequence < self.offset_delta {
             (i64::from(i32::MAX) - i64::from(self.offset_delta - self.last_sequence) + 1) as i32
@@ -237,16 +238,16 @@ impl Producers {
     }
 
     /// Takes a batch of the log into account, unchecked: it was checked when it was
-    /// appended, or comes from the drive. `base` is its offset there.
-    pub fn update(&mut self, batch: &BatchView<'_>, base: Offset, timestamp: i64) {
+    /// appended, or comes from the drive. `base` is its offset there. Gives the transaction that it
+    /// aborts, if it is such a marker.
+    pub fn update(&mut self, batch: &BatchView<'_>, base: Offset, timestamp: i64) -> Option<AbortedTransaction> {
         let producer_id = batch.producer_id();
         if producer_id < 0 {
-            return;
+            return None;
         }
         let last_offset = base.plus(i64::from(batch.last_offset_delta()));
         if batch.is_control() {
-            self.end_transaction(batch, base, timestamp);
-            return;
+            return self.end_transaction(batch, base, timestamp);
         }
         let producer = self.by_id.entry(producer_id).or_insert_with(Producer::new);
         producer.set_epoch(batch.producer_epoch());
@@ -260,23 +261,26 @@ impl Producers {
             producer.transaction_start = Some(base);
             self.open.insert(base, producer_id);
         }
+        None
     }
 
     /// A marker ends the producer's transaction (`ProducerAppendInfo.appendEndTxnMarker`).
-    fn end_transaction(&mut self, batch: &BatchView<'_>, offset: Offset, timestamp: i64) {
+    fn end_transaction(&mut self, batch: &BatchView<'_>, offset: Offset, timestamp: i64) -> Option<AbortedTransaction> {
         // An uncompressed control record: its key and value lie at fixed places.
-        let Some((kind, coordinator_epoch)) = marker(batch) else { return };
+        let (kind, coordinator_epoch) = marker(batch)?;
         if !matches!(kind, ControlType::Commit | ControlType::Abort) {
-            return;
+            return None;
         }
-        let producer = self.by_id.entry(batch.producer_id()).or_insert_with(Producer::new);
+        let producer_id = batch.producer_id();
+        let producer = self.by_id.entry(producer_id).or_insert_with(Producer::new);
         producer.set_epoch(batch.producer_epoch());
-        if let Some(start) = producer.transaction_start.take() {
-            self.open.remove(&start);
-            self.ended.insert(start, offset);
-        }
         producer.coordinator_epoch = coordinator_epoch;
         producer.last_timestamp = timestamp;
+        let first = producer.transaction_start.take()?;
+        self.open.remove(&first);
+        self.ended.insert(first, offset);
+        let last_stable = self.open.keys().next().copied().unwrap_or(offset.plus(1));
+        (kind == ControlType::Abort).then_some(AbortedTransaction { producer_id, first, last: offset, last_stable })
     }
 
     /// The first offset whose transaction is undecided as seen below `high_watermark`.

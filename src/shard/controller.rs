@@ -150,6 +150,7 @@ pub async fn open(core: &Rc<Core>) -> Result<(), JournalError> {
     let config = core.config();
     let options = JournalOptions {
         node: config.node_id,
+        directory: core.identity().directory_id,
         clean: core.identity().clean,
         segment_bytes: config.metadata_log_segment_bytes,
         snapshot_bytes: config.metadata_log_max_record_bytes_between_snapshots.max(1) as u64,

@@ -18,7 +18,7 @@ use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::coordinator::group::GroupError;
 use crate::metadata::Intention;
 use crate::metadata::records::MetadataRecord;
-use crate::partition::{Bounds, FoundOffset, Isolation, OffsetSpec};
+use crate::partition::{AbortedTransaction, Bounds, FoundOffset, Isolation, OffsetSpec};
 
 /// A message from one core to another.
 pub enum Message {
@@ -125,6 +125,7 @@ pub struct ForwardedRecords {
     pub bounds: Bounds,
     pub diverging: Option<(LeaderEpoch, Offset)>,
     pub records: Bytes,
+    pub aborted: Vec<AbortedTransaction>,
     /// As in [`Found`](super::reads::Found).
     pub starved: bool,
 }

@@ -13,7 +13,8 @@ use crate::base::budget::{Budget, Permit};
 use crate::base::limits::READS_AT_ONCE;
 use crate::base::{LeaderEpoch, Offset, Rope};
 use crate::log::{LogError, ReadPlan};
-use crate::partition::{Bounds, FetchError, Isolation};
+use crate::partition::{AbortedTransaction, Bounds, FetchError, Isolation, Partition};
+use crate::record::BatchView;
 use crate::runtime::task;
 
 /// What a read found.
@@ -22,10 +23,39 @@ pub struct Found {
     /// The consumer's log and ours part here (KIP-595): epoch and its end.
     pub diverging: Option<(LeaderEpoch, Offset)>,
     pub records: Rope,
+    /// Of those that a reader of committed records has to leave out.
+    pub aborted: Vec<AbortedTransaction>,
     /// What the records hold of the budget.
     pub memory: Option<Permit>,
     /// There are records, but there was no memory for them.
     pub starved: bool,
+}
+
+impl Found {
+    fn take(&mut self, core: &Core, read: &Read, isolation: Isolation, records: Rope, memory: Permit) {
+        if isolation == Isolation::ReadCommitted
+            && let Ok(partition) = here(core, read.topic_id, read.partition)
+        {
+            self.aborted = aborted_among(&partition, read.offset, &records);
+        }
+        (self.records, self.memory) = (records, Some(memory));
+    }
+}
+
+/// The aborted transactions that have records among these, which were read from `from` on.
+fn aborted_among(partition: &Partition, from: Offset, records: &Rope) -> Vec<AbortedTransaction> {
+    if !partition.has_aborted() {
+        return Vec::new();
+    }
+    let mut until = from;
+    for piece in records.pieces() {
+        let mut bytes = piece.as_slice();
+        while let Ok(batch) = BatchView::first(bytes) {
+            bytes = &bytes[batch.size()..];
+            until = batch.next_offset();
+        }
+    }
+    partition.aborted_within(from, until)
 }
 
 /// What a fetch may get.
@@ -80,7 +110,7 @@ pub async fn read_all(
                 left = left.saturating_sub(bytes);
                 match (plan.into_records(), results.last_mut()) {
                     // From memory: there is nothing to wait for.
-                    (Ok(records), Some(Ok(found))) => (found.records, found.memory) = (records, Some(memory)),
+                    (Ok(records), Some(Ok(found))) => found.take(core, read, isolation, records, memory),
                     (Ok(_), _) => {}
                     (Err(plan), _) => planned.push((at, plan, memory)),
                 }
@@ -96,7 +126,7 @@ pub async fn read_all(
         }
         for (at, records, memory) in all(some).await {
             match (records, &mut results[at]) {
-                (Ok(records), Ok(found)) => (found.records, found.memory) = (records, Some(memory)),
+                (Ok(records), Ok(found)) => found.take(core, &reads[at], isolation, records, memory),
                 (Err(error), result) => *result = Err(FetchError::from(error).into()),
                 (Ok(_), Err(_)) => {}
             }
@@ -140,7 +170,8 @@ fn plan(
     let partition = here(core, read.topic_id, read.partition)?;
     partition.check_leader_epoch(read.current_leader_epoch)?;
     let bounds = partition.bounds();
-    let nothing = Found { bounds, diverging: None, records: Rope::new(), memory: None, starved: false };
+    let nothing =
+        Found { bounds, diverging: None, records: Rope::new(), aborted: Vec::new(), memory: None, starved: false };
     if read.last_fetched_epoch.0 >= 0 {
         // `Partition.readRecords`: an epoch we never had means that the offset is not ours.
         let Some((epoch, end)) = partition.end_offset_for_epoch(read.last_fetched_epoch) else {

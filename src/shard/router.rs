@@ -145,6 +145,7 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
                     diverging: found.diverging,
                     // The one copy that crossing cores costs.
                     records: found.records.to_bytes(),
+                    aborted: found.aborted,
                     starved: found.starved,
                 }));
                 task::yield_if_needed().await;

@@ -203,7 +203,8 @@ impl Writer {
             run.log.disk.write_file(&path, bytes).await.map_err(|error| told("write", &path, error))?;
         }
         self.segment.set_size(size);
-        Ok(New { segment: self.segment, kinds })
+        let markers = aborted.iter().map(|entry| entry.last).collect();
+        Ok(New { segment: self.segment, kinds, markers })
     }
 }
 

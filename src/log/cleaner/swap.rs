@@ -22,6 +22,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::Offset;
 use crate::runtime::clock;
 use crate::runtime::disk::Open;
 
@@ -36,6 +37,8 @@ pub(super) struct New {
     pub segment: Segment,
     /// Which files there are, the log first.
     pub kinds: Vec<&'static str>,
+    /// The markers of aborted transactions that its index has.
+    pub markers: Vec<Offset>,
 }
 
 impl Run<'_> {
@@ -64,7 +67,10 @@ impl Run<'_> {
             Err(error) => Err(error.into()),
         };
         let segment = match replaced {
-            Ok(segment) => segment,
+            Ok(segment) => {
+                self.tell(base, &new.markers);
+                segment
+            }
             Err(error) => {
                 self.take_back(&swapped, &name).await?;
                 return Err(error);
@@ -78,6 +84,17 @@ impl Run<'_> {
         segment.set_pinned(false);
         log.trim_sealed();
         Ok(())
+    }
+
+    /// Who lists aborted transactions forgets those of which nothing is left. Before anybody reads.
+    fn tell(&self, base: Offset, markers: &[Offset]) {
+        let next = {
+            let state = self.log.state.borrow();
+            state.segments.get(state.segment_of(base) + 1).map_or(Offset(i64::MAX), |next| next.base)
+        };
+        if let Some(observer) = self.log.observer() {
+            observer.compacted(base, next, markers);
+        }
     }
 
     /// A swap that nobody has seen: the files are `.cleaned` again, the log first. As long as one of them is an opening takes
