@@ -127,7 +127,7 @@ fn there_and_back_twice() {
     let mut scene = Scene { folder: harness::folder(), address, client: Program::start(&mut client) };
 
     let mut broker = scene.start(&kafka);
-    for command in ["create", "fill 1", "transactions 1", "commit 1", "groups", "delete", "commit 2"] {
+    for command in ["create", "fill 1", "transactions 1", "commit 1", "groups", "delete", "trim", "commit 2"] {
         scene.tell(command);
     }
     let mut state = scene.state();

@@ -119,7 +119,7 @@ pub fn format(arguments: Format) -> Result<(), Failure> {
 }
 
 /// Sends the log to standard error, in colour on a terminal.
-fn start_log() -> Result<(), Failure> {
+pub(super) fn start_log() -> Result<(), Failure> {
     let wanted = std::env::var("CORELOG_LOG").unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { "info".to_string() } else { wanted };
     let filter = tracing_subscriber::EnvFilter::try_new(&wanted)

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::broker::start_log;
 use super::failure::Failure;
-use crate::inspect::verify::{self, Weight};
+use super::serve;
+use crate::config::BrokerConfig;
+use crate::inspect::verify::{self, Finding, Repair as Way, Sum, Weight};
 use crate::inspect::words::{self, Detail, WordsError};
 use crate::metadata::properties;
 use crate::runtime::DirLock;
@@ -22,6 +25,7 @@ pub struct Arguments {
 enum Command {
     Dump(Dump),
     Verify(Verify),
+    Repair(Repair),
 }
 
 /// Tell what files say: batches, records, indexes, checkpoints, metadata, journals
@@ -60,10 +64,27 @@ struct Verify {
     quick: bool,
 }
 
+/// Do to a data directory what a start does after an unclean stop, and stop cleanly again
+///
+/// Torn ends of logs are cut off, what is in journals only is filed, leftovers go, indexes are made again; nothing more:
+/// what "corelog log verify" calls damage stays, and partitions that have it stay offline. The index files of segments
+/// that were being written are always made again. Exit code 0: done, and whole; 1: there is damage; 3: it could not be
+/// done.
+#[derive(Args)]
+struct Repair {
+    /// The data directory
+    #[arg(value_name = "DIRECTORY")]
+    dir: PathBuf,
+    /// Only say what would be done; changes nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
 pub fn command(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Dump(arguments) => dump(&arguments),
         Command::Verify(arguments) => verify(&arguments),
+        Command::Repair(arguments) => repair(&arguments),
     }
 }
 
@@ -92,37 +113,98 @@ fn lock(dir: &Path) -> Result<Option<DirLock>, Failure> {
     }
 }
 
-fn verify(arguments: &Verify) -> Result<(), Failure> {
-    let dir = &arguments.dir;
+/// Checks a directory, and writes a line for each finding that `line` has one for.
+fn check(
+    dir: &Path,
+    records: bool,
+    out: &mut impl Write,
+    line: impl Fn(&Finding, &Path) -> Option<String>,
+) -> Result<Sum, Failure> {
     let host = |error: &dyn std::fmt::Display| Failure::Host(error.to_string());
     let _lock = lock(dir)?;
     let Some(properties) = properties::read(dir).map_err(|error| host(&error))? else {
         return Err(Failure::Host(format!("{} is not formatted: it has no meta.properties", dir.display())));
     };
-    let mut out = BufWriter::new(io::stdout().lock());
     let mut failed: Option<io::Error> = None;
-    let sum = verify::verify(dir, &properties, !arguments.quick, &mut |finding| {
+    let sum = verify::verify(dir, &properties, records, &mut |finding| {
+        let path = finding.path.strip_prefix(dir).ok().filter(|path| !path.as_os_str().is_empty());
+        if let Some(line) = line(finding, path.unwrap_or(&finding.path))
+            && let Err(error) = writeln!(out, "{line}")
+        {
+            failed.get_or_insert(error);
+        }
+    });
+    match failed {
+        Some(error) => Err(error.into()),
+        None => sum.map_err(|error| host(&error)),
+    }
+}
+
+fn damaged(dir: &Path, sum: &Sum) -> Result<(), Failure> {
+    match sum.damages {
+        0 => Ok(()),
+        count => Err(Failure::job(format!("{} is damaged in {count} places", dir.display()))),
+    }
+}
+
+fn verify(arguments: &Verify) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let sum = check(&arguments.dir, !arguments.quick, &mut out, |finding, path| {
         let weight = match finding.weight {
             Weight::Damage => "damage",
             Weight::Note => "note",
         };
-        let path = finding.path.strip_prefix(dir).unwrap_or(&finding.path);
-        if let Err(error) = writeln!(out, "{weight} {}: {}", path.display(), finding.what) {
-            failed.get_or_insert(error);
-        }
-    });
-    let sum = sum.map_err(|error| host(&error))?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
+        Some(format!("{weight} {}: {}", path.display(), finding.what))
+    })?;
     writeln!(
         out,
         "{} partitions, {} segments, {} batches, {} records, {} bytes of batches checked: {} damaged, {} notes",
         sum.partitions, sum.segments, sum.batches, sum.records, sum.bytes, sum.damages, sum.notes
     )?;
     out.flush()?;
-    match sum.damages {
-        0 => Ok(()),
-        count => Err(Failure::job(format!("{} is damaged in {count} places", dir.display()))),
+    damaged(&arguments.dir, &sum)
+}
+
+fn repair(arguments: &Repair) -> Result<(), Failure> {
+    let dir = &arguments.dir;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let todo = |finding: &Finding, path: &Path| {
+        let would = match finding.repair? {
+            Way::Cut => "cut",
+            Way::Rebuild => "rebuild",
+            Way::Remove => "remove",
+            Way::File => "file",
+        };
+        Some(format!("{would} {}: {}", path.display(), finding.what))
+    };
+    let damage = |finding: &Finding, path: &Path| {
+        (finding.weight == Weight::Damage).then(|| format!("damage {}: {}", path.display(), finding.what))
+    };
+    let before = check(dir, true, &mut out, |finding, path| todo(finding, path).or_else(|| damage(finding, path)))?;
+    let what = if arguments.dry_run { "would be done" } else { "to be done" };
+    writeln!(out, "the above {what}; {} places are damaged, and stay as they are", before.damages)?;
+    out.flush()?;
+    if arguments.dry_run {
+        return damaged(dir, &before);
     }
+    start_log()?;
+    let properties = properties::read(dir).map_err(|error| Failure::Host(error.to_string()))?;
+    let node = properties.map_or(0, |properties| properties.node_id.0);
+    let settings = [
+        ("log.dirs", dir.display().to_string()),
+        ("node.id", node.to_string()),
+        ("cores", "1".to_string()),
+        ("advertise", "host".to_string()),
+        // Nobody is to come: the kernel chooses the port.
+        ("listeners", "PLAINTEXT://127.0.0.1:0".to_string()),
+        ("journal.bytes.per.core", "0".to_string()),
+        ("log.cleaner.enable", "false".to_string()),
+    ];
+    let settings: Vec<(String, String)> = settings.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+    let (config, _) = BrokerConfig::load(None, &settings).map_err(Failure::wrong)?;
+    serve::open_and_close(config).map_err(|error| Failure::Host(error.to_string()))?;
+    let after = check(dir, true, &mut out, damage)?;
+    writeln!(out, "done; {} places are damaged", after.damages)?;
+    out.flush()?;
+    damaged(dir, &after)
 }

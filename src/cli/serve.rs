@@ -79,7 +79,22 @@ fn wait_for_port(address: SocketAddr) -> Result<(), ServeError> {
 }
 
 /// Runs the broker until it is told to stop.
+///
+/// # Errors
+/// It does not start, or has to end.
 pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
+    run_while(config, true)
+}
+
+/// Does what a start does with the data, and what a clean stop does. Nobody is served.
+///
+/// # Errors
+/// As of [`run`].
+pub fn open_and_close(config: BrokerConfig) -> Result<(), ServeError> {
+    run_while(config, false)
+}
+
+fn run_while(config: BrokerConfig, serves: bool) -> Result<(), ServeError> {
     let began = Instant::now();
     let cpus = config.choose_cpus(&runtime::allowed_cpus())?;
     let data_dir = config.log_dirs.first().cloned().expect("config has at least one log dir");
@@ -123,6 +138,7 @@ pub fn run(config: BrokerConfig) -> Result<(), ServeError> {
         inquiries: inquiries.into_iter().map(|i| Mutex::new(Some(i))).collect(),
         not_listening: AtomicUsize::new(cpus.len()),
         unclean: AtomicBool::new(false),
+        serves,
         broker_epoch: AtomicI64::new(-1),
         began,
     });
@@ -164,6 +180,8 @@ struct Process {
     not_listening: AtomicUsize,
     /// Set when a core could not close everything.
     unclean: AtomicBool,
+    /// Connections are accepted, until a signal comes.
+    serves: bool,
     /// The epoch of this process's registration in the metadata.
     broker_epoch: AtomicI64,
     began: Instant,
@@ -208,12 +226,15 @@ async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String
         OnPanic::StopProcess,
         Rc::clone(&connections).sweep(Rc::clone(&core)),
     );
-    for (i, listener) in listeners.iter().enumerate() {
+    for (i, listener) in listeners.iter().enumerate().filter(|_| process.serves) {
         let accepting = connection::listen(Rc::clone(&core), Rc::clone(&connections), Rc::clone(listener), i);
         task::spawn(Queue::Network, "accept", OnPanic::StopProcess, accepting);
     }
-    if process.not_listening.fetch_sub(1, Ordering::AcqRel) == 1 {
+    let all_are_open = process.not_listening.fetch_sub(1, Ordering::AcqRel) == 1;
+    if all_are_open && process.serves {
         say_ready(&process, &core);
+    } else if all_are_open {
+        runtime::request_stop();
     }
     if index == CoreIndex(0) {
         let registered = core.image().broker(config.node_id).map_or(-1, |broker| broker.broker_epoch);

@@ -41,10 +41,25 @@ pub enum Weight {
     Note,
 }
 
+/// What a start does about something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Repair {
+    /// Cuts off what follows the last right batch.
+    Cut,
+    /// Makes an index, a snapshot or a checkpoint again from the batches, at the latest when it is read.
+    Rebuild,
+    /// Removes a file or directory, or puts it in its place.
+    Remove,
+    /// Files what only a journal has.
+    File,
+}
+
 /// Something that is not as after a clean stop.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
     pub weight: Weight,
+    /// `None`: nothing is done about it.
+    pub repair: Option<Repair>,
     pub path: PathBuf,
     pub what: String,
 }
@@ -90,22 +105,24 @@ pub fn verify(
 impl Verifying<'_> {
     fn damage(&mut self, path: &Path, what: impl ToString) {
         self.sum.damages += 1;
-        (self.on_finding)(&Finding { weight: Weight::Damage, path: path.to_owned(), what: what.to_string() });
+        let (weight, repair) = (Weight::Damage, None);
+        (self.on_finding)(&Finding { weight, repair, path: path.to_owned(), what: what.to_string() });
     }
 
-    fn note(&mut self, path: &Path, what: impl ToString) {
+    fn note(&mut self, path: &Path, repair: impl Into<Option<Repair>>, what: impl ToString) {
         self.sum.notes += 1;
-        (self.on_finding)(&Finding { weight: Weight::Note, path: path.to_owned(), what: what.to_string() });
+        let (weight, repair) = (Weight::Note, repair.into());
+        (self.on_finding)(&Finding { weight, repair, path: path.to_owned(), what: what.to_string() });
     }
 
     /// Damage after a clean stop; after another end what a start puts right.
-    fn damage_if_clean(&mut self, path: &Path, what: impl ToString) {
-        if self.clean { self.damage(path, what) } else { self.note(path, what) }
+    fn damage_if_clean(&mut self, path: &Path, repair: Repair, what: impl ToString) {
+        if self.clean { self.damage(path, what) } else { self.note(path, repair, what) }
     }
 
     fn run(&mut self, dir: &Path, properties: &Properties) -> Result<(), InspectError> {
         if !self.clean {
-            self.note(dir, format!("there is no {CLEAN_MARKER}: the last stop was not clean"));
+            self.note(dir, None, format!("there is no {CLEAN_MARKER}: the last stop was not clean"));
         }
         let image = self.metadata(dir, properties)?;
         let mut ends: BTreeMap<(Uuid, i32), Offset> = BTreeMap::new();
@@ -116,7 +133,7 @@ impl Verifying<'_> {
                 continue;
             }
             if name.ends_with("-delete") || name.ends_with("-stray") || name.ends_with("-future") {
-                self.note(&path, "a partition on its way out");
+                self.note(&path, name.ends_with("-delete").then_some(Repair::Remove), "a partition on its way out");
                 continue;
             }
             let Some((topic, number)) = partition_of(&name) else { continue };
@@ -124,11 +141,14 @@ impl Verifying<'_> {
             let wanted = image.topic(topic).filter(|topic| topic.partitions.contains_key(&number));
             let found = self.topic_id(&path)?;
             match (wanted, found) {
-                (None, Some(id)) => self.note(&path, format!("its topic {id} is gone, and a start removes it")),
-                (None, None) => self.note(&path, "no topic of the metadata has this partition"),
+                (None, Some(id)) => {
+                    self.note(&path, Repair::Remove, format!("its topic {id} is gone, and a start removes it"))
+                }
+                (None, None) => self.note(&path, None, "no topic of the metadata has this partition"),
                 (Some(wanted), Some(found)) if wanted.id != found => {
                     self.note(
                         &path,
+                        Repair::Remove,
                         format!("it belongs to topic {found}, which is gone; the topic is {} now", wanted.id),
                     );
                 }
@@ -166,7 +186,7 @@ impl Verifying<'_> {
             }
         };
         if let Some(reason) = &loaded.tail {
-            self.damage_if_clean(&log_dir, format!("{reason}; a start cuts it off"));
+            self.damage_if_clean(&log_dir, Repair::Cut, format!("{reason}; a start cuts it off"));
         }
         if let Some(reason) = loaded.state.as_ref().and_then(|state| state.check(properties.node_id).err()) {
             self.damage(&log_dir, reason);
@@ -183,7 +203,7 @@ impl Verifying<'_> {
                     Ok(()) => {}
                 }
             } else if name.contains(".checkpoint") {
-                self.note(&path, "a snapshot that was not finished or given up; a start removes it");
+                self.note(&path, Repair::Remove, "a snapshot that was not finished or given up; a start removes it");
             }
         }
         self.partition(&log_dir, false)?;
@@ -219,10 +239,10 @@ impl Verifying<'_> {
             let path = dir.join(name);
             match parse_file_name(name) {
                 Some(file) if !file.suffix.is_empty() => {
-                    self.note(&path, "a leftover; a start removes it or puts it in place")
+                    self.note(&path, Repair::Remove, "a leftover; a start removes it or puts it in place")
                 }
                 Some(file) if file.kind == log::LOG => bases.push(file.base),
-                None if name.ends_with(".tmp") => self.note(&path, "a leftover; a start removes it"),
+                None if name.ends_with(".tmp") => self.note(&path, Repair::Remove, "a leftover; a start removes it"),
                 _ => {}
             }
         }
@@ -239,12 +259,16 @@ impl Verifying<'_> {
             let Some(file) = parse_file_name(name).filter(|file| file.suffix.is_empty()) else { continue };
             if file.kind == log::SNAPSHOT {
                 if let Err(error) = Producers::decode(&read(&path)?.unwrap_or_default()) {
-                    self.damage_if_clean(&path, error);
+                    self.damage_if_clean(&path, Repair::Remove, error);
                 } else if file.base > next {
-                    self.damage_if_clean(&path, format!("it is of offset {}, but the log ends at {next}", file.base));
+                    self.damage_if_clean(
+                        &path,
+                        Repair::Remove,
+                        format!("it is of offset {}, but the log ends at {next}", file.base),
+                    );
                 }
             } else if !bases.contains(&file.base) {
-                self.note(&path, "its segment is gone; a start removes it");
+                self.note(&path, Repair::Remove, "its segment is gone; a start removes it");
             }
         }
         if let Some(epochs) = &epochs
@@ -253,6 +277,7 @@ impl Verifying<'_> {
         {
             self.damage_if_clean(
                 &epochs_path,
+                Repair::Rebuild,
                 format!("epoch {} begins at {start}, but the log ends at {next}", epoch.0),
             );
         }
@@ -277,6 +302,9 @@ impl Verifying<'_> {
         }
         let mut findings: Vec<String> = Vec::new();
         let mut first = true;
+        // After an unclean end the last segment ends with its last right batch: what follows was never acknowledged.
+        let may_be_torn = !self.clean && segment.next_base.is_none();
+        let mut torn: Option<u64> = None;
         let walked = batches::walk(&path, |found| {
             let Found { batch, position, crc_is_right } = found;
             let mut wrong = |what: String| findings.push(format!("the batch at position {position}: {what}"));
@@ -289,7 +317,8 @@ impl Verifying<'_> {
             // Lengths were believed to come here; without its checksum a batch says nothing of what follows.
             let due = if first { segment.base } else { *next };
             let gap = base > due && !segment.compacted && (!first || is_first);
-            if base < due || gap || last < base || base.0 - segment.base.0 > i64::from(i32::MAX) {
+            let misplaced = base < due || gap || last < base || base.0 - segment.base.0 > i64::from(i32::MAX);
+            if misplaced {
                 wrong(format!("it has offsets {base} to {last} where {due} is due"));
             }
             if segment.next_base.is_some_and(|next| last >= next) {
@@ -321,11 +350,26 @@ impl Verifying<'_> {
                     }
                 }
             }
+            if may_be_torn && (!crc_is_right || misplaced) {
+                torn = Some(position);
+                return ControlFlow::Break(());
+            }
             ControlFlow::Continue(())
         });
         let walked = walked.map_err(InspectError::new("read", &path))?;
+        let of_torn = torn.map(|position| format!("the batch at position {position}:"));
         for what in findings {
-            self.damage(&path, what);
+            match &of_torn {
+                Some(start) if what.starts_with(start) => {}
+                _ => self.damage(&path, what),
+            }
+        }
+        if let Some(position) = torn {
+            let what = format!(
+                "the batch at position {position} is torn; {} bytes, which a start cuts off",
+                walked.len - position
+            );
+            self.note(&path, Repair::Cut, what);
         }
         self.tail(&path, segment, &walked, *next);
         indexes.finish(segment, &walked, &aborts, self);
@@ -341,9 +385,9 @@ impl Verifying<'_> {
         let bytes = walked.len - walked.end;
         let what = format!("at position {}: {fault}; {bytes} bytes", walked.end);
         match (segment.next_base, fault) {
-            (None, _) if !self.clean => self.note(path, format!("{what}, which a start cuts off")),
+            (None, _) if !self.clean => self.note(path, Repair::Cut, format!("{what}, which a start cuts off")),
             (Some(next_base), Fault::Zeroes) if !self.clean && next == next_base => {
-                self.note(path, format!("{what}: it was being sealed, and a start cuts them off"));
+                self.note(path, Repair::Cut, format!("{what}: it was being sealed, and a start cuts them off"));
             }
             _ => self.damage(path, what),
         }
@@ -359,7 +403,7 @@ impl Verifying<'_> {
         let points = match RecoveryPoints::decode(&bytes) {
             Ok(points) => points,
             Err(error) => {
-                self.damage_if_clean(path, error);
+                self.damage_if_clean(path, Repair::Rebuild, error);
                 return Ok(());
             }
         };
@@ -367,7 +411,11 @@ impl Verifying<'_> {
             let point = points.get(topic, *partition);
             if point > *end {
                 // A hint where it is of another life of the name.
-                self.note(path, format!("{topic}-{partition} is said to reach {point}, but its log ends at {end}"));
+                self.note(
+                    path,
+                    None,
+                    format!("{topic}-{partition} is said to reach {point}, but its log ends at {end}"),
+                );
             }
         }
         Ok(())
@@ -397,7 +445,7 @@ impl Verifying<'_> {
                 if reached > *end {
                     let what =
                         format!("offsets {end} to {reached} of partition {partition} of {topic} are filed by a start");
-                    self.note(&path, what);
+                    self.note(&path, Repair::File, what);
                 }
             }
         }
@@ -507,7 +555,7 @@ impl Indexes {
 
     fn finish(mut self, segment: &Segment<'_>, walked: &Walked, aborts: &[Offset], verifying: &mut Verifying<'_>) {
         for kind in &self.uneven {
-            verifying.damage_if_clean(&segment.path(kind), "its length is no whole number of entries");
+            verifying.damage_if_clean(&segment.path(kind), Repair::Rebuild, "its length is no whole number of entries");
         }
         for at in self.at_offset..self.offsets.len() {
             let (offset, position) = self.offsets[at];
@@ -526,12 +574,16 @@ impl Indexes {
         }
         for (kind, what) in self.wrong.drain(..) {
             // They are read only with the segment, and rebuilt when they are wrong.
-            verifying.damage_if_clean(&segment.path(kind), what);
+            verifying.damage_if_clean(&segment.path(kind), Repair::Rebuild, what);
         }
         if segment.next_base.is_some() {
             for kind in [log::OFFSET_INDEX, log::TIME_INDEX] {
                 if !segment.path(kind).exists() {
-                    verifying.damage_if_clean(&segment.path(kind), "it is missing; a start rebuilds it");
+                    verifying.damage_if_clean(
+                        &segment.path(kind),
+                        Repair::Rebuild,
+                        "it is missing; a start rebuilds it",
+                    );
                 }
             }
         }
@@ -544,11 +596,12 @@ impl Indexes {
                 let missing = aborts.iter().find(|offset| !told.contains(offset));
                 if let Some(entry) = told.iter().find(|offset| !aborts.contains(offset)).filter(|_| !segment.compacted)
                 {
-                    verifying.damage_if_clean(&path, format!("no transaction was aborted at {entry}"));
+                    verifying.damage_if_clean(&path, Repair::Rebuild, format!("no transaction was aborted at {entry}"));
                 } else if let Some(offset) = missing.filter(|_| !segment.compacted) {
                     // Nothing of an empty transaction has to be left out.
                     verifying.note(
                         &path,
+                        None,
                         format!("the marker at {offset} is not in it: its transaction has no records here"),
                     );
                 }
