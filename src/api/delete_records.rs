@@ -14,11 +14,11 @@ use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionRe
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::errors::{self, Code};
-use super::produce::is_internal;
 use super::scatter;
 use super::target::{self, Target};
 use crate::base::Offset;
 use crate::shard::Core;
+use crate::shard::coordinators::is_internal;
 use crate::shard::messages::{Answer, Call};
 use crate::shard::starts::{self, Deletion, DeletionError};
 

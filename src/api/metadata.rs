@@ -23,14 +23,13 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::errors::{self, Code};
 use super::find_coordinator::offsets_topic;
-use super::produce::is_internal;
 use super::{Context, admin, brokers};
 use crate::base::Uuid;
 use crate::metadata::controller::{METADATA_TOPIC, NewTopic, validate_topic_name};
 use crate::metadata::image::Topic;
 use crate::metadata::{Answer, Intention, Reason};
 use crate::shard::Core;
-use crate::shard::coordinators::OFFSETS_TOPIC;
+use crate::shard::coordinators::{OFFSETS_TOPIC, is_internal};
 
 /// What the request wants to know of.
 #[derive(Clone, PartialEq, Eq)]

@@ -35,6 +35,7 @@ use crate::record::BatchView;
 use crate::runtime::clock;
 use crate::runtime::task;
 use crate::shard::Core;
+use crate::shard::coordinators::is_internal;
 use crate::shard::messages::{self, Call, ForwardedProduce};
 use crate::shard::partitions::{self, Acknowledged, AppendError, AppendRules, Appended};
 use crate::wire::produce::{ProduceRequest, ProduceResponse, ProducedPartition, ProducedTopic};
@@ -42,13 +43,6 @@ use crate::wire::{CurrentLeader, NodeEndpoint, Scratch};
 
 /// Kafka lets only its own tools write to internal topics.
 const ADMIN_CLIENT: &str = "__admin_client";
-/// `Topic.INTERNAL_TOPICS`.
-const INTERNAL_TOPICS: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
-
-/// Whether a topic belongs to the broker itself.
-pub fn is_internal(topic: &str) -> bool {
-    INTERNAL_TOPICS.contains(&topic)
-}
 
 /// What became of one partition of the request, up to being ordered.
 enum Ordered {

@@ -73,6 +73,10 @@ pub const JOURNAL_PIECE_BYTES: usize = 4 << 20;
 /// anyway; one flush then serves what they write in this time.
 pub const FLUSH_LATER: Duration = Duration::from_millis(50);
 
+/// Logs of a core that make their directories and files at the same time: such work goes through
+/// one helper thread, and a topic that somebody creates must not queue behind a thousand logs.
+pub const FILES_MADE_AT_ONCE: usize = 8;
+
 /// Bytes by which a growing segment is allocated ahead of its writes: large
 /// enough that an allocation is rare, small enough that thousands of partitions do
 /// not fill a drive by it. Small segments take as much as they hold.

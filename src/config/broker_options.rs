@@ -256,6 +256,8 @@ options! {
             "Memory in which a core keeps its partitions' latest batches, to serve consumers that keep up without touching the drive.";
         journal_bytes_per_core: i64 = "journal.bytes.per.core" { default: Some("67108864"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::Between(0, 1_073_741_824) }
             "Size of each core's journal, a file in the data directory in which small batches of all of a core's partitions are made durable by one write before they are filed in their segments; 0: none. It is filled with zeroes in the background after a start, and takes at most a 32nd of the space that is free.";
+        log_dir_reserved_bytes: i64 = "log.dir.reserved.bytes" { default: Some("67108864"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(0) }
+            "Space of the data directory's file system that the broker keeps for itself, at most a 32nd of its size: when only that much is free, produces to topics are refused with a retriable error, while topics are still deleted, options changed and offsets committed, and a start goes well.";
         read_memory_bytes_per_core: i64 = "read.memory.bytes.per.core" { default: Some("134217728"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(1_048_576) }
             "Memory for what a core has read from the drive and not sent. When it is used up, further reads wait. At least `fetch.max.bytes`, so that the largest answer can be built.";
         core_spin_us: i32 = "core.spin.us" { default: Some("0"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::Between(0, 1_000_000) }

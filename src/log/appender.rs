@@ -38,6 +38,7 @@ use super::error::describe;
 use super::names;
 use super::progress::{Filed, Flushed, Point};
 use super::segment::Segment;
+use super::space::Allowed;
 use super::tail::Open;
 use super::{Appended, Condition, Inner, Log, LogError, State, TailMemory, now};
 
@@ -435,6 +436,8 @@ impl Inner {
             self.wait_flushed(filed).await.map_err(Trouble::of_log)?;
         }
         let dir = self.dir();
+        let makes_files = !segment.on_drive() && !self.is_vital.get();
+        let _turn = if makes_files { Some(self.memory.making.take(1).await) } else { None };
         if !self.state.borrow().dir_exists {
             self.create_dir(&dir).await?;
             self.state.borrow_mut().dir_exists = true;
@@ -475,11 +478,21 @@ impl Inner {
     async fn allocate(&self, segment: &Segment, file: &File, end: u64) -> Result<(), Trouble> {
         let allocated = segment.allocated.get();
         let segment_max = (self.state.borrow().config.segment_bytes.max(0) as u64).next_multiple_of(BLOCK);
-        let step = match self.state.borrow().config.preallocate {
+        let preallocates = self.state.borrow().config.preallocate;
+        let step = match preallocates {
             true => segment_max,
             false => allocated.clamp(SEGMENT_STEP_BYTES_MIN, SEGMENT_STEP_BYTES_MAX),
         };
-        let target = end.max((allocated + step).next_multiple_of(BLOCK).min(segment_max));
+        let wanted = end.max((allocated + step).next_multiple_of(BLOCK).min(segment_max));
+        // What was asked for is not ahead of need.
+        let ahead = if preallocates { 0 } else { wanted - end };
+        let target =
+            match self.memory.space.ask(&self.disk, &self.dir(), end - allocated, ahead, self.is_vital.get()).await {
+                Ok(Allowed::Nothing) => return Err(Trouble::Full),
+                Ok(Allowed::Need) => end,
+                // A file system that says nothing of itself says when it is full.
+                Ok(Allowed::Step) | Err(_) => wanted,
+            };
         let path = segment.log_path(&self.dir());
         let ask = |to: u64| file.allocate(allocated, to - allocated);
         let result = match ask(target).await {
@@ -492,6 +505,8 @@ impl Inner {
         match result {
             Ok(to) => {
                 segment.allocated.set(to);
+                segment.ahead.set(None);
+                segment.ahead.set(Some(self.memory.space.took(to - allocated, to - end)));
                 Ok(())
             }
             // A file system that cannot allocate ahead: each write extends the file.
@@ -826,6 +841,7 @@ impl Inner {
             if file.length() != size {
                 file.set_length(size).await.map_err(|error| Trouble::of("cut", &path, &error))?;
                 segment.allocated.set(size);
+                segment.ahead.set(None);
                 file.flush().await.map_err(|error| Trouble::of("flush", &path, &error))?;
             }
             let (offsets, times) = segment.index_files();

@@ -256,6 +256,45 @@ fn a_full_disk_refuses_appends_serves_reads_and_recovers() {
 }
 
 #[test]
+fn an_ordinary_log_leaves_what_is_reserved_to_vital_ones() {
+    run_one(async {
+        const RESERVED: u64 = 1 << 20;
+        let disk = disk().await;
+        disk.set_capacity(Some(64 << 20));
+        let memory = TailMemory::new(1 << 20);
+        memory.reserve_on_drive(RESERVED);
+        let open = async |dir: &str, is_vital: bool| {
+            let options =
+                LogOptions { is_vital, ..LogOptions::new(Rc::new(TopicConfig::default()), Rc::clone(&memory)) };
+            Log::open(&disk.disk(), Path::new(dir), options, false, None, &mut |_| {}).await.unwrap().0
+        };
+        let (ordinary, vital) = (open("/data/t-0", false).await, open("/data/__v-0", true).await);
+        loop {
+            let end = append(&ordinary, 300_000);
+            if let Err(error) = ordinary.wait(end, Stage::Durable).await {
+                assert!(matches!(error, LogError::DiskFull(_)), "{error}");
+                break;
+            }
+        }
+        let free = disk.disk().space(Path::new("/data")).await.unwrap().free;
+        assert!((RESERVED..RESERVED + 400_000).contains(&free), "{free} bytes are left");
+        // Others go on into it, and only as far as they need.
+        for _ in 0..2 {
+            let end = append(&vital, 300_000);
+            vital.wait(end, Stage::Durable).await.unwrap();
+        }
+        let now = disk.disk().space(Path::new("/data")).await.unwrap().free;
+        assert!(free - now < 700_000, "{} bytes were taken", free - now);
+        assert!(ordinary.is_full() && !vital.is_full());
+        disk.set_capacity(None);
+        until(|| !ordinary.is_full()).await;
+        ordinary.close_cleanly().await.unwrap();
+        vital.close_cleanly().await.unwrap();
+        assert!(memory.space.ahead() == 0, "closed, and something is ahead");
+    });
+}
+
+#[test]
 fn a_log_on_a_full_disk_can_be_closed_and_loses_nothing_acknowledged() {
     run_one(async {
         let disk = disk().await;

@@ -17,10 +17,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use crate::base::limits::{CORE_EXTENTS_BYTES_MAX, CORE_UNWRITTEN_BYTES_MAX};
+use crate::base::budget::Budget;
+use crate::base::limits::{CORE_EXTENTS_BYTES_MAX, CORE_UNWRITTEN_BYTES_MAX, FILES_MADE_AT_ONCE};
 use crate::base::wait::{self, Signal};
 
 use super::extents::ExtentMemory;
+use super::space::DriveSpace;
 use super::turns::Turns;
 use super::{Inner, LogError};
 
@@ -30,6 +32,10 @@ pub struct TailMemory {
     pub(super) extents: Rc<ExtentMemory>,
     /// Who of the core's logs may use the drive.
     pub(super) turns: Rc<Turns>,
+    /// How much of it they may take.
+    pub(super) space: Rc<DriveSpace>,
+    /// Who of them makes directories and files now: one of [`FILES_MADE_AT_ONCE`] each.
+    pub(super) making: Rc<Budget>,
     bytes_max: usize,
     used: Cell<usize>,
     /// One entry per buffer in some tail, in the order in which they came.
@@ -63,6 +69,8 @@ impl TailMemory {
         Rc::new(TailMemory {
             extents: ExtentMemory::new(CORE_EXTENTS_BYTES_MAX),
             turns: Turns::new(),
+            space: Rc::default(),
+            making: Budget::new(FILES_MADE_AT_ONCE),
             bytes_max,
             used: Cell::new(0),
             buffers: RefCell::default(),
@@ -72,6 +80,11 @@ impl TailMemory {
             waiting: RefCell::default(),
             pressure: RefCell::default(),
         })
+    }
+
+    /// Has ordinary logs leave `bytes` of the drive to others (`log.dir.reserved.bytes`); none at first.
+    pub fn reserve_on_drive(&self, bytes: u64) {
+        self.space.reserve(bytes);
     }
 
     /// Bytes that tails hold now.

@@ -40,6 +40,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod space;
 mod tail;
 mod times;
 mod turns;
@@ -95,6 +96,8 @@ pub struct LogOptions {
     pub verify_reads: bool,
     /// The core's journal, if the log is to use it.
     pub journal: Option<JournalPlace>,
+    /// The broker cannot do without it: it may take what is reserved on the drive.
+    pub is_vital: bool,
 }
 
 impl LogOptions {
@@ -109,6 +112,7 @@ impl LogOptions {
             name_is_durable: false,
             verify_reads: true,
             journal: None,
+            is_vital: false,
         }
     }
 }
@@ -154,6 +158,8 @@ struct Inner {
     verify_reads: bool,
     journal: Option<JournalPlace>,
     unpointed: Option<Rc<Unpointed>>,
+    /// See [`LogOptions::is_vital`].
+    is_vital: Cell<bool>,
     state: RefCell<State>,
     /// Wakes the writer.
     work: Signal,
@@ -306,6 +312,11 @@ impl Log {
         if news {
             self.0.note_flush_due(false);
         }
+    }
+
+    /// Whether the log may take what is reserved on the drive from now on ([`LogOptions::is_vital`]).
+    pub fn set_vital(&self, is_vital: bool) {
+        self.0.is_vital.set(is_vital);
     }
 
     /// Waits until everything below `offset` has gone through `stage`.

@@ -287,6 +287,7 @@ impl Opening<'_> {
             verify_reads: self.options.verify_reads,
             journal: self.options.journal.clone(),
             unpointed: self.options.unpointed.clone(),
+            is_vital: self.options.is_vital.into(),
             state: std::cell::RefCell::new(state),
             work: Signal::new(),
             flush: Signal::new(),

@@ -16,6 +16,7 @@ use super::LogError;
 use super::index::{IndexedBatch, Indexes, OffsetIndex, TimeIndex, Youngest};
 use super::names;
 use super::scan::{self, Expect};
+use super::space::Ahead;
 
 /// See the module. Shared (`Rc`) between the log, its writer and reads under way.
 pub(super) struct Segment {
@@ -31,6 +32,8 @@ pub(super) struct Segment {
     sealed: Cell<bool>,
     /// Up to here the file has space allocated.
     pub allocated: Cell<u64>,
+    /// What of it is ahead of the batches.
+    pub ahead: Cell<Option<Ahead>>,
     /// The largest timestamp; `None` until the indexes of a sealed segment were read.
     youngest: Cell<Option<Youngest>>,
     /// The max timestamp of the first batch: `segment.ms` counts from it.
@@ -60,6 +63,7 @@ impl Segment {
             on_drive: Cell::new(false),
             sealed: Cell::new(false),
             allocated: Cell::new(0),
+            ahead: Cell::default(),
             youngest: Cell::new(Some(Youngest::NONE)),
             first_timestamp: Cell::new(None),
             created,

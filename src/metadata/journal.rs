@@ -155,6 +155,7 @@ impl Journal {
         }
 
         let mut log_options = LogOptions::new(Rc::new(log_config(options.segment_bytes)), Rc::clone(&options.memory));
+        log_options.is_vital = true;
         // Up to the older snapshot the log may be deleted.
         log_options.start_offset = snapshots.first().map_or(Offset::ZERO, |oldest| oldest.offset);
         let (log, _) = Log::open(disk, &dir, log_options, options.clean, None, &mut |_| {}).await?;

@@ -84,6 +84,8 @@ pub struct PartitionOptions {
     pub journal: Option<Rc<Journal>>,
     /// What the journals of the process before hold of it.
     pub journaled: Journaled,
+    /// The broker cannot do without it: see [`LogOptions::is_vital`].
+    pub is_vital: bool,
 }
 
 impl PartitionOptions {
@@ -101,6 +103,7 @@ impl PartitionOptions {
             name_is_durable: false,
             journal: None,
             journaled: Journaled::default(),
+            is_vital: false,
         }
     }
 }
@@ -349,6 +352,7 @@ impl Partition {
             recovery_point,
             unpointed: options.unpointed,
             name_is_durable: options.name_is_durable,
+            is_vital: options.is_vital,
             journal: options.journal.map(|journal| JournalPlace { journal, topic: topic_id, partition: id.partition }),
             ..LogOptions::new(Rc::clone(&options.config), Rc::clone(&options.memory))
         };
@@ -424,7 +428,10 @@ impl Partition {
         });
         let observer: Weak<Partition> = Rc::downgrade(&partition);
         partition.log.observe(observer);
+        // What was acknowledged has its place also on a drive that is full.
+        partition.log.set_vital(true);
         partition.file_journaled(&options.journaled).await?;
+        partition.log.set_vital(options.is_vital);
         if filed_first {
             partition.delete_records_before(options.start_offset.min(partition.log.end_offset()))?;
         }

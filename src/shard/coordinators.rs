@@ -24,6 +24,13 @@ use crate::runtime::task::{self, OnPanic, Queue};
 
 /// The topic that holds groups and their offsets (`Topic.GROUP_METADATA_TOPIC_NAME`).
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// `Topic.INTERNAL_TOPICS`.
+const INTERNAL_TOPICS: [&str; 3] = [OFFSETS_TOPIC, "__transaction_state", "__share_group_state"];
+
+/// Whether a topic belongs to the broker itself.
+pub fn is_internal(topic: &str) -> bool {
+    INTERNAL_TOPICS.contains(&topic)
+}
 
 /// All group coordinators of one core.
 pub struct Coordinators {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::coordinators::is_internal;
 use super::messages::{EpochQuery, OffsetQuery, Read};
 use super::{Core, rules};
 use crate::base::hash::OwnKeys;
@@ -74,6 +75,7 @@ pub struct Partitions {
 impl Partitions {
     pub fn new(config: &BrokerConfig) -> Partitions {
         let tail_memory = TailMemory::new(config.tail_memory_bytes_per_core as usize);
+        tail_memory.reserve_on_drive(config.log_dir_reserved_bytes as u64);
         Partitions {
             slots: RefCell::default(),
             journal: Journal::new(&tail_memory),
@@ -668,6 +670,7 @@ async fn open_one(core: &Rc<Core>, job: Job) {
         recovery_point: core.recovery_points.get(&id.topic, id.partition),
         unpointed: Some(Rc::clone(&core.partitions.unpointed)),
         name_is_durable: true,
+        is_vital: is_internal(&id.topic),
         producer_id_expiration_ms: i64::from(core.config().producer_id_expiration_ms),
         ..PartitionOptions::new(job.config, Rc::clone(&core.partitions.tail_memory))
     };

@@ -343,6 +343,47 @@ impl Drop for Drive {
     }
 }
 
+/// A small file system in a file, mounted: one that is soon full. In a namespace of its own, see [`in_own_namespace`].
+pub struct SmallFileSystem {
+    folder: tempfile::TempDir,
+}
+
+impl SmallFileSystem {
+    /// `None`, having said so, when the machine lacks what makes `kind`.
+    pub fn new(kind: &str, bytes: u64) -> Option<SmallFileSystem> {
+        if Command::new(format!("mkfs.{kind}")).arg("-V").output().is_err() {
+            eprintln!("skipped: needs mkfs.{kind}");
+            return None;
+        }
+        let small = SmallFileSystem { folder: super::folder() };
+        let image = small.folder.path().join("image");
+        File::create_new(&image).unwrap().set_len(bytes).unwrap();
+        std::fs::create_dir(small.mounted()).unwrap();
+        let force = if kind == "xfs" { "-f" } else { "-F" };
+        run(Command::new(format!("mkfs.{kind}")).args([force, "-q"]).arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).args([image, small.mounted()]));
+        Some(small)
+    }
+
+    pub fn mounted(&self) -> PathBuf {
+        self.folder.path().join("mounted")
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let output =
+            Command::new("df").args(["--block-size=1", "--output=avail"]).arg(self.mounted()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or_else(|| panic!("df: {text}"))
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.mounted()).output();
+    }
+}
+
 fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -179,7 +179,7 @@ impl Journal {
             Err(error) => return Err(error),
         };
         // What it takes already is as good as free.
-        let free = disk.free_bytes(dir).await? + there.as_ref().map_or(0, File::length);
+        let free = disk.space(dir).await?.free + there.as_ref().map_or(0, File::length);
         let shape = Shape::within(bytes.min(free / SHARE_OF_FREE_SPACE));
         drop(there);
         match shape {

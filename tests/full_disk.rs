@@ -1,0 +1,229 @@
+//! A drive that is full: a small file system that a broker fills.
+//!
+//! What must hold: produces are refused with an error that clients try again after; fetches, commits of offsets, deletion
+//! and changes of options go on; when there is space again produces go on by themselves; a broker that is killed at
+//! that moment starts on the full drive with all that was acknowledged. And thousands of partitions do not fill
+//! a small drive with what they have not written.
+//!
+//! `CORELOG_TEST_FS` chooses the file system (`ext4`, or `xfs` where it is installed).
+
+mod harness;
+
+use harness::broker::{Broker, Options, allowed_cpus};
+use harness::client::{Client, batch, name, now_ms, text};
+use harness::drive::{SmallFileSystem, in_own_namespace};
+use harness::wait::{self, seconds};
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use kafka_protocol::messages::*;
+use std::collections::BTreeMap;
+
+use corelog::record::{Codec, Scratch, iterate};
+
+const RESERVED: u64 = 4 << 20;
+const PARTITIONS: i32 = 300;
+const NONE: i16 = 0;
+/// KAFKA_STORAGE_ERROR: clients ask for metadata and try again.
+const STORAGE: i16 = 56;
+
+/// What was acknowledged: by topic, partition and offset the number in its value.
+#[derive(Default)]
+struct Acknowledged(BTreeMap<(String, i32, i64), u64>);
+
+struct Test {
+    drive: SmallFileSystem,
+    broker: Broker,
+    client: Client,
+    acknowledged: Acknowledged,
+    next: u64,
+}
+
+impl Test {
+    fn new() -> Option<Test> {
+        let kind = std::env::var("CORELOG_TEST_FS").unwrap_or_else(|_| "ext4".into());
+        // XFS has a least size.
+        let drive = SmallFileSystem::new(&kind, if kind == "xfs" { 320 << 20 } else { 144 << 20 })?;
+        // One core: every partition is behind one connection.
+        let cores = allowed_cpus().into_iter().take(1).collect();
+        let options = Options { data_in: Some(drive.mounted()), cores, ..Options::default() }
+            .set(&format!("log.dir.reserved.bytes={RESERVED}"))
+            .set("log.segment.bytes=1048576")
+            .set("log.segment.delete.delay.ms=0")
+            .set("log.retention.check.interval.ms=200")
+            .set("offsets.topic.num.partitions=3");
+        let broker = Broker::with(options);
+        let client = Client::to(broker.addresses()[0]);
+        Some(Test { drive, broker, client, acknowledged: Acknowledged::default(), next: 1 })
+    }
+
+    /// One record of `bytes`; whether it was acknowledged.
+    fn produce(&mut self, topic: &str, partition: i32, bytes: usize) -> i16 {
+        let mut value = vec![0x5a; bytes.max(8)];
+        value[..8].copy_from_slice(&self.next.to_be_bytes());
+        let (code, offset) = self.client.produce(topic, partition, batch(Codec::None, now_ms(), &[&value]));
+        if code == NONE {
+            self.acknowledged.0.insert((topic.to_string(), partition, offset), self.next);
+        }
+        self.next += 1;
+        code
+    }
+
+    /// Until the broker refuses.
+    fn fill(&mut self, topic: &str) {
+        for _ in 0..2 * self.drive.free() / 500_000 {
+            match self.produce(topic, 0, 500_000) {
+                NONE => {}
+                STORAGE => {
+                    // The reserve is left, and not much more.
+                    let free = self.drive.free();
+                    assert!(free < 4 * RESERVED, "{free} bytes are free");
+                    return;
+                }
+                code => panic!("produce to a drive that gets full: {code}"),
+            }
+        }
+        panic!("the drive does not get full");
+    }
+
+    /// All that was acknowledged is there.
+    fn check(&mut self) {
+        let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
+        for (topic, partition, offset) in self.acknowledged.0.keys() {
+            ends.insert((topic.clone(), *partition), *offset);
+        }
+        for ((topic, partition), end) in ends {
+            let mut offset = 0;
+            while offset <= end {
+                let got = self.client.fetch(&topic, partition, offset);
+                assert_eq!(got.error_code, NONE, "{topic}-{partition} at {offset}");
+                let records = got.records.unwrap();
+                let before = offset;
+                for found in iterate(&records).map_while(Result::ok) {
+                    let mut scratch = Scratch::new();
+                    let mut walk = found.records(&mut scratch).unwrap();
+                    let value = walk.next().unwrap().unwrap().value.unwrap();
+                    let number = u64::from_be_bytes(value[..8].try_into().unwrap());
+                    let at = found.base_offset().0;
+                    if let Some(expected) = self.acknowledged.0.get(&(topic.clone(), partition, at)) {
+                        assert_eq!(number, *expected, "{topic}-{partition} at {at}");
+                    }
+                    offset = at + 1;
+                }
+                assert!(offset > before, "{topic}-{partition}: nothing at {offset}, {end} was acknowledged");
+            }
+        }
+    }
+
+    fn commit(&mut self, offset: i64) -> i16 {
+        let partition = OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(offset);
+        let topic = OffsetCommitRequestTopic::default().with_name(name("keep")).with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text("of-a-full-drive")))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic]);
+        self.client.ask(8, &request).topics[0].partitions[0].error_code
+    }
+
+    fn committed(&mut self) -> i64 {
+        let topic = OffsetFetchRequestTopics::default().with_name(name("keep")).with_partition_indexes(vec![0]);
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(GroupId(text("of-a-full-drive")))
+            .with_topics(Some(vec![topic]));
+        let request = OffsetFetchRequest::default().with_groups(vec![group]);
+        wait::until("the coordinator", seconds(60), || {
+            let answer = self.client.ask(8, &request).groups.remove(0);
+            (answer.error_code == NONE).then(|| answer.topics[0].partitions[0].committed_offset)
+        })
+    }
+
+    /// What an administrator does to get space back; `None`: deletes the topic.
+    fn give_space(&mut self, topic: &str, option: Option<(&str, &str)>) {
+        match option {
+            Some((option, value)) => {
+                let change = AlterableConfig::default().with_name(text(option)).with_value(Some(text(value)));
+                let resource = AlterConfigsResource::default()
+                    .with_resource_type(2)
+                    .with_resource_name(text(topic))
+                    .with_configs(vec![change]);
+                let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+                assert_eq!(self.client.ask(1, &request).responses[0].error_code, NONE);
+            }
+            None => {
+                let request =
+                    DeleteTopicsRequest::default().with_topic_names(vec![name(topic)]).with_timeout_ms(30_000);
+                assert_eq!(self.client.ask(5, &request).responses[0].error_code, NONE);
+            }
+        }
+        self.acknowledged.0.retain(|(of, _, _), _| of != topic);
+    }
+
+    fn wait_for_space(&mut self) {
+        wait::until("produces to be taken again", seconds(60), || {
+            (self.produce("keep", 0, 1000) == NONE).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_full_drive_refuses_records_and_nothing_else_and_loses_none() {
+    if !in_own_namespace("a_full_drive_refuses_records_and_nothing_else_and_loses_none") {
+        return;
+    }
+    let Some(mut test) = Test::new() else { return };
+    if !test.broker.is_corelog() {
+        return;
+    }
+    // Space is not filled by what partitions may need some day.
+    let before = test.drive.free();
+    test.client.create_with("many", PARTITIONS, &[]);
+    for partition in 0..PARTITIONS {
+        assert_eq!(test.produce("many", partition, 100), NONE);
+    }
+    let each = before.saturating_sub(test.drive.free()) / PARTITIONS as u64;
+    // Directory, batches, two small files; a step of space ahead would be 64 KiB more.
+    assert!(each < 60 << 10, "each of them took {each} bytes");
+    test.client.create_with("keep", 1, &[]);
+    for _ in 0..100 {
+        assert_eq!(test.produce("keep", 0, 1000), NONE);
+    }
+    // The coordinator's topic is there before the drive is full: a client that looks for its coordinator makes it.
+    let wanted = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("of-a-full-drive")]);
+    test.client.ask(4, &wanted);
+    wait::until("a commit", seconds(60), || (test.commit(1) == NONE).then_some(()));
+
+    test.client.create_with("filler", 1, &[]);
+    test.fill("filler");
+    let taken = before - test.drive.free();
+    assert!(taken > before / 2, "{taken} bytes were taken: it cannot be full");
+    test.check();
+    // Many more than fit into what a log has ahead.
+    for offset in 2..500 {
+        assert_eq!(test.commit(offset), NONE, "a commit to a full drive");
+    }
+    assert_eq!(test.committed(), 499);
+    test.client.create_with("while-full", 1, &[]);
+    // Retention gives space back, by an option that is changed now.
+    test.give_space("filler", Some(("retention.bytes", "1048576")));
+    test.wait_for_space();
+    test.give_space("filler", None);
+
+    // Killed at the moment of fullness.
+    test.client.create_with("second", 1, &[]);
+    test.fill("second");
+    let last = test.next;
+    test.broker.kill();
+    test.broker.launch();
+    test.client = Client::to(test.broker.addresses()[0]);
+    for topic in ["keep", "second"] {
+        test.client.wait_for(topic, 1);
+    }
+    test.check();
+    assert_eq!(test.committed(), 499);
+    assert_eq!(test.commit(500), NONE);
+    test.give_space("second", None);
+    test.wait_for_space();
+    assert!(test.next > last);
+    test.check();
+    test.broker.stop();
+}
