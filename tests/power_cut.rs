@@ -8,7 +8,10 @@ mod harness;
 
 use harness::broker::{Broker, Options};
 use harness::crash;
-use harness::drive::{Drive, in_own_namespace};
+use harness::drive::{Drive, in_own_namespace, next_random};
+use harness::program::Program;
+use harness::wait::PATIENCE;
+use std::process::Command;
 
 #[test]
 fn acknowledged_records_and_committed_offsets_survive() {
@@ -40,4 +43,52 @@ fn acknowledged_records_and_committed_offsets_survive() {
     broker.stop();
     crash::the_journals_were_used(&broker);
     crash::recovery_points_used(&broker);
+}
+
+#[test]
+fn formatting_survives() {
+    if !in_own_namespace("formatting_survives") {
+        return;
+    }
+    let cuts = crash::number("CORELOG_TEST_CUTS", 6);
+    let mut seed = crash::number("CORELOG_TEST_SEED", u64::from(std::process::id()));
+    println!("replay with CORELOG_TEST_SEED={seed} CORELOG_TEST_CUTS={cuts} cargo test --test power_cut");
+    let id = "4L6g3nShT-eMCtK--X86sw";
+    let mut drive = Drive::new(&std::env::var("CORELOG_TEST_FS").unwrap_or_else(|_| "ext4".into()));
+    let format = |directory: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
+        command.arg("format").arg("--data-dir").arg(directory).args(["--cluster-id", id, "--ignore-formatted"]);
+        Program::start(&mut command)
+    };
+    let mut promised = 0;
+    for cut in 0..cuts {
+        let folder = drive.mounted().join(cut.to_string());
+        let directory = folder.join("data");
+        let under_way = format(&directory);
+        let ended = match next_random(&mut seed) % 3 {
+            // Right after it said so.
+            0 => {
+                let ended = under_way.end(PATIENCE);
+                drive.cut(&mut seed);
+                ended
+            }
+            _ => {
+                drive.cut(&mut seed);
+                under_way.end(PATIENCE)
+            }
+        };
+        drive.restore();
+        let properties = std::fs::read_to_string(directory.join("meta.properties"));
+        if ended.status.success() {
+            promised += 1;
+            let properties = properties.expect("it said that the directory is formatted");
+            assert!(properties.contains(&format!("cluster.id={id}")), "{properties}");
+        }
+        // Whatever is left, formatting it again is enough for a broker.
+        let again = format(&directory).end(PATIENCE);
+        assert!(again.status.success(), "after a cut: {}", again.errors);
+        let mut broker = Broker::with(Options { data_in: Some(folder), ..Options::default() });
+        broker.stop();
+    }
+    println!("{promised} of {cuts} were formatted before the cut");
 }
