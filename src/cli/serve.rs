@@ -22,7 +22,7 @@ use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
 use crate::connection::{self, Connections};
 use crate::inspect::takeover::{self, TakeOverError};
 use crate::metadata::properties::{self, PropertiesError};
-use crate::partition::{POINTS_FILE, RecoveryPoints, STARTS_FILE};
+use crate::partition::{CLEANED_FILE, POINTS_FILE, RecoveryPoints, STARTS_FILE};
 use crate::runtime::disk::Disk;
 use crate::runtime::mailbox;
 use crate::runtime::task::{self, OnPanic, Queue};
@@ -121,6 +121,7 @@ fn run_while(config: BrokerConfig, serves: bool) -> Result<(), ServeError> {
     // After a clean stop nothing is recovered.
     let recovery_points = if clean { RecoveryPoints::default() } else { offsets(&data_dir, POINTS_FILE, READ_MORE) };
     let start_offsets = offsets(&data_dir, STARTS_FILE, "deleted records may come back");
+    let cleaned = offsets(&data_dir, CLEANED_FILE, "compacted logs are compacted from their beginning");
     let identity =
         Identity { cluster_id: meta.cluster_id, directory_id: meta.directory_id, data_dir: data_dir.clone(), clean };
     let (askers, inquiries): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mailbox::mailbox()).unzip();
@@ -132,6 +133,7 @@ fn run_while(config: BrokerConfig, serves: bool) -> Result<(), ServeError> {
             replay: Arc::new(replay),
             recovery_points: Arc::new(recovery_points),
             start_offsets: Arc::new(start_offsets),
+            cleaned: Arc::new(cleaned),
         },
         addresses,
         ends: mesh::build(cpus.len()).into_iter().map(|e| Mutex::new(Some(e))).collect(),

@@ -21,7 +21,6 @@ const ONE_NODE: Effect = Effect::None("one node holds every replica there is");
 const OWN_CONTROLLER: Effect = Effect::None("the controller runs inside the process, on core 0");
 const CORES_ARE_THREADS: Effect = Effect::None("one thread per core does everything; see `cores`");
 const NO_TRANSACTIONS_YET: Effect = Effect::None("transactions are not there yet");
-const NO_COMPACTION_YET: Effect = Effect::None("compaction is not there yet");
 const UNCOUNTED: Effect = Effect::None("connections are not counted yet; the limit on open files bounds them");
 const CLASSIC_GROUPS_ONLY: Effect = Effect::None("groups are of the classic kind; KIP-848 is not there yet");
 
@@ -176,17 +175,27 @@ options! {
             "Default of the topic option `local.retention.bytes`.";
         log_local_retention_ms: i64 = "log.local.retention.ms" { default: Some("-2"), allowed: Allowed::AtLeast(-2), change: Change::ClusterWide, effect: Effect::None("corelog has no tiered storage") }
             "Default of the topic option `local.retention.ms`.";
-        log_cleaner_enable: bool = "log.cleaner.enable" { default: Some("true"), effect: NO_COMPACTION_YET }
-            "Whether compacted topics are cleaned.";
-        log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms" { default: Some("15000"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide, effect: NO_COMPACTION_YET }
-            "How long cleaning rests when there is nothing to clean.";
-        log_cleaner_delete_retention_ms: i64 = "log.cleaner.delete.retention.ms" { default: Some("86400000"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide, effect: NO_COMPACTION_YET }
+        log_cleaner_enable: bool = "log.cleaner.enable" { default: Some("true") }
+            "Whether compacted topics are cleaned. Without it `__consumer_offsets` grows with each commit.";
+        log_cleaner_threads: i32 = "log.cleaner.threads" { default: Some("1"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide, effect: Effect::None("each core cleans its own logs, one at a time") }
+            "Kafka's number of threads that clean logs.";
+        log_cleaner_io_max_bytes_per_second: f64 = "log.cleaner.io.max.bytes.per.second" { default: Some("1.7976931348623157E308"), change: Change::ClusterWide }
+            "Most bytes per second that cleaning reads and writes, all cores together: each has an equal share.";
+        log_cleaner_dedupe_buffer_size: i64 = "log.cleaner.dedupe.buffer.size" { default: Some("134217728"), change: Change::ClusterWide }
+            "Memory for the keys of logs that are being cleaned, all cores together: each has an equal share, and takes of it what a log needs, while it cleans. A key takes 24 bytes. A log with more keys in its dirty part than fit is cleaned in several rounds.";
+        log_cleaner_io_buffer_size: i32 = "log.cleaner.io.buffer.size" { default: Some("524288"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide }
+            "Memory for reading and writing of logs that are being cleaned, all cores together: each has an equal share, one half to read and one to write, of at least 16 KiB each. A batch that is larger takes what it needs.";
+        log_cleaner_io_buffer_load_factor: f64 = "log.cleaner.io.buffer.load.factor" { default: Some("0.9"), change: Change::ClusterWide }
+            "The share of the places for keys that is used. More keys fit with a higher one, and take longer to find.";
+        log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms" { default: Some("15000"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide }
+            "How long a core rests when none of its logs is dirty enough to be cleaned; 100 at least.";
+        log_cleaner_delete_retention_ms: i64 = "log.cleaner.delete.retention.ms" { default: Some("86400000"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide }
             "Default of the topic option `delete.retention.ms`.";
-        log_cleaner_min_cleanable_ratio: f64 = "log.cleaner.min.cleanable.ratio" { default: Some("0.5"), allowed: Allowed::Ratio, change: Change::ClusterWide, effect: NO_COMPACTION_YET }
+        log_cleaner_min_cleanable_ratio: f64 = "log.cleaner.min.cleanable.ratio" { default: Some("0.5"), allowed: Allowed::Ratio, change: Change::ClusterWide }
             "Default of the topic option `min.cleanable.dirty.ratio`.";
-        log_cleaner_min_compaction_lag_ms: i64 = "log.cleaner.min.compaction.lag.ms" { default: Some("0"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide, effect: NO_COMPACTION_YET }
+        log_cleaner_min_compaction_lag_ms: i64 = "log.cleaner.min.compaction.lag.ms" { default: Some("0"), allowed: Allowed::AtLeast(0), change: Change::ClusterWide }
             "Default of the topic option `min.compaction.lag.ms`.";
-        log_cleaner_max_compaction_lag_ms: i64 = "log.cleaner.max.compaction.lag.ms" { default: NEVER, allowed: Allowed::AtLeast(1), change: Change::ClusterWide, effect: NO_COMPACTION_YET }
+        log_cleaner_max_compaction_lag_ms: i64 = "log.cleaner.max.compaction.lag.ms" { default: NEVER, allowed: Allowed::AtLeast(1), change: Change::ClusterWide }
             "Default of the topic option `max.compaction.lag.ms`.";
 
         // The metadata log.

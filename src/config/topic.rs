@@ -12,7 +12,6 @@ use super::option::{
 const NEVER: Option<&str> = Some("9223372036854775807");
 
 const NO_TIERED_STORAGE: Effect = Effect::None("corelog has no tiered storage");
-const NO_COMPACTION_YET: Effect = Effect::None("compaction is not there yet: a compacted topic keeps everything");
 const NO_REPLICATION: Effect = Effect::None("one node holds every replica there is");
 
 options! {
@@ -21,7 +20,7 @@ options! {
     TopicConfig, TOPIC_OPTIONS,
     {
         cleanup_policy: CleanupPolicy = "cleanup.policy" { default: Some("delete"), allowed: Allowed::OneOf(&["compact", "delete"]), change: Change::Topic, synonyms: &["log.cleanup.policy"] }
-            "What happens to old segments: `delete` drops them by age or size, `compact` keeps the last record of each key, both together do both, and an empty list keeps everything. Compaction is not there yet, so `compact` keeps everything too.";
+            "What happens to old segments: `delete` drops them by age or size, `compact` keeps the last record of each key, both together do both, and an empty list keeps everything.";
         compression_gzip_level: i32 = "compression.gzip.level" { default: Some("-1"), allowed: Allowed::MinusOneOrBetween(1, 9), change: Change::Topic, synonyms: &["compression.gzip.level"] }
             "Level of gzip when the broker itself compresses, that is when `compression.type` is `gzip`; -1 is gzip's own default.";
         compression_lz4_level: i32 = "compression.lz4.level" { default: Some("9"), allowed: Allowed::Between(1, 17), change: Change::Topic, synonyms: &["compression.lz4.level"] }
@@ -30,8 +29,8 @@ options! {
             "How batches lie in the log: `producer` keeps what the producer sent, which copies bytes untouched; any other value makes the broker decompress and compress every batch that comes in another form.";
         compression_zstd_level: i32 = "compression.zstd.level" { default: Some("3"), allowed: Allowed::Between(-131_072, 22), change: Change::Topic, synonyms: &["compression.zstd.level"] }
             "Level of zstd when the broker itself compresses, that is when `compression.type` is `zstd`.";
-        delete_retention_ms: i64 = "delete.retention.ms" { default: Some("86400000"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["log.cleaner.delete.retention.ms"], effect: NO_COMPACTION_YET }
-            "How long a compacted topic keeps the mark of a deleted key, so that a consumer that started before the deletion still learns of it.";
+        delete_retention_ms: i64 = "delete.retention.ms" { default: Some("86400000"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["log.cleaner.delete.retention.ms"] }
+            "How long a compacted topic keeps the mark of a deleted key (a record without a value) once it was compacted, so that a consumer that reads all of it in that time learns of the deletion.";
         file_delete_delay_ms: i64 = "file.delete.delay.ms" { default: Some("60000"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["log.segment.delete.delay.ms"] }
             "How long a file that was taken out of the log stays on the drive, for reads that still use it.";
         flush_messages: i64 = "flush.messages" { default: Some("1"), kafka_default: KafkaDefault::Text("9223372036854775807"), allowed: Allowed::AtLeast(1), change: Change::Topic, synonyms: &["log.flush.interval.messages"] }
@@ -50,7 +49,7 @@ options! {
             "With tiered storage, the size of what stays on the local drive; -2 takes `retention.bytes`.";
         local_retention_ms: i64 = "local.retention.ms" { default: Some("-2"), allowed: Allowed::AtLeast(-2), change: Change::Topic, synonyms: &["log.local.retention.ms"], effect: NO_TIERED_STORAGE }
             "With tiered storage, the age of what stays on the local drive; -2 takes `retention.ms`.";
-        max_compaction_lag_ms: i64 = "max.compaction.lag.ms" { default: NEVER, allowed: Allowed::AtLeast(1), change: Change::Topic, synonyms: &["log.cleaner.max.compaction.lag.ms"], effect: NO_COMPACTION_YET }
+        max_compaction_lag_ms: i64 = "max.compaction.lag.ms" { default: NEVER, allowed: Allowed::AtLeast(1), change: Change::Topic, synonyms: &["log.cleaner.max.compaction.lag.ms"] }
             "Longest time that a record of a compacted topic may stay uncompacted.";
         max_message_bytes: i32 = "max.message.bytes" { default: Some("1048588"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["message.max.bytes"] }
             "Largest batch, as it is compressed and with its header, that a producer may append.";
@@ -60,9 +59,9 @@ options! {
             "How far behind the broker's clock a record's time stamp may lie. Only with `message.timestamp.type=CreateTime`.";
         message_timestamp_type: TimestampType = "message.timestamp.type" { default: Some("CreateTime"), allowed: Allowed::OneOf(&["CreateTime", "LogAppendTime"]), change: Change::Topic, synonyms: &["log.message.timestamp.type"] }
             "Whether records carry the producer's time stamp or the time at which the broker appended them.";
-        min_cleanable_dirty_ratio: f64 = "min.cleanable.dirty.ratio" { default: Some("0.5"), allowed: Allowed::Ratio, change: Change::Topic, synonyms: &["log.cleaner.min.cleanable.ratio"], effect: NO_COMPACTION_YET }
+        min_cleanable_dirty_ratio: f64 = "min.cleanable.dirty.ratio" { default: Some("0.5"), allowed: Allowed::Ratio, change: Change::Topic, synonyms: &["log.cleaner.min.cleanable.ratio"] }
             "A compacted log is cleaned when this share of it was not compacted yet. Lower values clean more often and waste less space.";
-        min_compaction_lag_ms: i64 = "min.compaction.lag.ms" { default: Some("0"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["log.cleaner.min.compaction.lag.ms"], effect: NO_COMPACTION_YET }
+        min_compaction_lag_ms: i64 = "min.compaction.lag.ms" { default: Some("0"), allowed: Allowed::AtLeast(0), change: Change::Topic, synonyms: &["log.cleaner.min.compaction.lag.ms"] }
             "Shortest time that a record of a compacted topic stays uncompacted.";
         min_insync_replicas: i32 = "min.insync.replicas" { default: Some("1"), allowed: Allowed::AtLeast(1), change: Change::Topic, synonyms: &["min.insync.replicas"] }
             "How many replicas must hold a record before acks=all is answered; never more than the topic has, as in Kafka, so that with one replica every value means 1.";

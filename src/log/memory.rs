@@ -211,6 +211,19 @@ impl TailMemory {
         self.used.set(self.used.get() - bytes);
     }
 
+    /// A log has let its `count` oldest buffers go by itself, of so many bytes together.
+    pub(super) fn forget(&self, log: &Rc<Inner>, count: usize, bytes: usize) {
+        self.give_back(bytes);
+        let mut left = count;
+        if left > 0 {
+            self.buffers.borrow_mut().retain(|of| {
+                let forgotten = left > 0 && std::ptr::eq(of.as_ptr(), Rc::as_ptr(log));
+                left -= usize::from(forgotten);
+                !forgotten
+            });
+        }
+    }
+
     /// Lets the oldest buffers go until the budget is kept. Not to be called while
     /// any log's state is borrowed.
     pub(super) fn trim(&self) {

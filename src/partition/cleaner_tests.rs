@@ -170,8 +170,7 @@ impl World {
             segment_ms: i64::MAX,
             ..TopicConfig::default()
         });
-        // Everything is read from the drive: what is in memory is served as it was appended.
-        let memory = TailMemory::new(0);
+        let memory = TailMemory::new(if lag { 0 } else { 3 << 10 });
         let options =
             PartitionOptions { leader_epoch: EPOCH, ..PartitionOptions::new(Rc::clone(&config), Rc::clone(&memory)) };
         let partition = open(&disk, options, true).await.unwrap();

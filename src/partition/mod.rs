@@ -47,7 +47,7 @@ use crate::runtime::task::{self, OnPanic, Queue};
 pub use aborted::{ABORTED_ENTRY_BYTES, Aborted, AbortedError, AbortedTransaction};
 pub use epochs::LeaderEpochs;
 pub use offsets::{FoundOffset, OffsetSpec};
-pub use points::{POINTS_FILE, PointsError, PointsText, RecoveryPoints, STARTS_FILE, StartOffsets};
+pub use points::{CLEANED_FILE, POINTS_FILE, PointsError, PointsText, RecoveryPoints, STARTS_FILE, StartOffsets};
 pub use producers::{BATCHES_KEPT, ProducedBatch, Producer, ProducerFault, Producers, SnapshotError};
 pub use watchers::{FetchWaiter, Watching};
 
@@ -366,6 +366,13 @@ impl Partition {
             learn(batch, &mut producers);
         })
         .await?;
+        if files.names.iter().any(|name| log::parse_file_name(name).is_some_and(|file| !file.suffix.is_empty())) {
+            // A compaction that was completed or taken back: an index of aborted transactions may have its name now.
+            let entries = disk.list(dir).await;
+            let entries =
+                entries.map_err(|error| PartitionError::Broken(format!("list {}: {error}", dir.display())))?;
+            files.names = entries.into_iter().map(|entry| entry.name).collect();
+        }
         let end = log.end_offset();
         let mut last_snapshot = snapshot_offset;
         if snapshot_offset.is_some_and(|offset| offset > end) {

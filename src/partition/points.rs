@@ -19,6 +19,9 @@ pub const POINTS_FILE: &str = "recovery-point-offset-checkpoint";
 /// The file of log start offsets, which has the same form.
 pub const STARTS_FILE: &str = "log-start-offset-checkpoint";
 
+/// The file of the same form that says how far logs have been compacted.
+pub const CLEANED_FILE: &str = "cleaner-offset-checkpoint";
+
 /// Why bytes are not a checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("line {line} is not as it should be")]

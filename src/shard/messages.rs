@@ -71,6 +71,8 @@ pub enum Call {
     DeleteRecords(Vec<Deletion>),
     /// To core 0: new log starts. Answered when the file has them.
     Starts(Vec<TopicPoint>),
+    /// To core 0: how far logs have been compacted.
+    Cleaned(Vec<TopicPoint>),
     /// To the core of a coordinator: a whole request, to be handled there.
     Request(ForwardedRequest),
 }
@@ -90,6 +92,7 @@ pub enum Answer {
     DeleteRecords(Vec<Result<Offset, DeletionError>>),
     /// Whether the file has them.
     Starts(bool),
+    Cleaned,
     /// The encoded body of the answer, or `None` when the connection has to be closed.
     Request(Option<Bytes>),
 }

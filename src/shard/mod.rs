@@ -6,6 +6,7 @@
 //! [`messages::Message`], a closed enum.
 
 pub mod brokers;
+mod cleaner;
 pub mod controller;
 pub mod coordinators;
 pub mod fetch_sessions;
@@ -92,6 +93,9 @@ pub struct Core {
     /// What `log-start-offset-checkpoint` said at the start.
     start_offsets: Arc<StartOffsets>,
     starts: Starts,
+    /// What the process before knew of compacted logs.
+    cleaned_before: Arc<RecoveryPoints>,
+    cleaning: cleaner::Cleaning,
     coordinators: Coordinators,
     router: Router,
     /// Only on core 0.

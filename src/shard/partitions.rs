@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::coordinators::is_internal;
 use super::messages::{EpochQuery, OffsetQuery, Read};
-use super::{Core, rules};
+use super::{Core, cleaner, rules};
 use crate::base::hash::OwnKeys;
 use crate::base::{CoreIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
@@ -532,6 +532,7 @@ pub async fn follow(core: &Rc<Core>, delta: &Delta) {
             }
         }
     }
+    core.cleaning.forget(delta.deleted.iter().map(|topic| topic.id));
     for partition in removals {
         delete(partition).await;
         task::yield_if_needed().await;
@@ -668,6 +669,7 @@ async fn open_one(core: &Rc<Core>, job: Job) {
         leader_epoch: job.leader_epoch,
         start_offset: job.start_offset,
         recovery_point: core.recovery_points.get(&id.topic, id.partition),
+        cleaned: cleaner::cleaned_before(core, &id),
         unpointed: Some(Rc::clone(&core.partitions.unpointed)),
         name_is_durable: true,
         is_vital: is_internal(&id.topic),

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::Core;
+use super::cleaner;
 use super::images::Images;
 use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message};
 use super::partitions::{self, Parking};
@@ -168,6 +169,10 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
             Answer::EpochEnds(wanted.iter().map(|query| partitions::epoch_end(core, query)).collect())
         }
         Call::ListGroups => Answer::ListGroups(core.coordinators.list()),
+        Call::Cleaned(points) => {
+            cleaner::reported(core, &points);
+            Answer::Cleaned
+        }
         Call::Points { points, first } => Answer::Points(points::reported(core, &points, first).await),
         Call::LogSizes => Answer::LogSizes(partitions::log_sizes(core).await),
         Call::DeleteRecords(deletions) => Answer::DeleteRecords(starts::delete_records(core, &deletions).await),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::brokers::Mapping;
+use super::cleaner;
 use super::controller;
 use super::coordinators::Coordinators;
 use super::fetch_sessions::FetchSessions;
@@ -46,6 +47,8 @@ pub struct Setup {
     pub recovery_points: Arc<RecoveryPoints>,
     /// What `log-start-offset-checkpoint` says.
     pub start_offsets: Arc<StartOffsets>,
+    /// What it knew of compacted logs.
+    pub cleaned: Arc<RecoveryPoints>,
 }
 
 /// Why a core did not start.
@@ -61,7 +64,7 @@ pub enum StartError {
 
 /// Builds a core's world and brings it to where it can serve.
 pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Disk) -> Result<Rc<Core>, StartError> {
-    let Setup { config, identity, cores, replay, recovery_points, start_offsets } = setup;
+    let Setup { config, identity, cores, replay, recovery_points, start_offsets, cleaned } = setup;
     let (outbox, inbox) = ends.connect();
     let random = runtime::random_bytes();
     let core = Rc::new(Core {
@@ -76,6 +79,8 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         points: Default::default(),
         start_offsets,
         starts: Default::default(),
+        cleaned_before: cleaned,
+        cleaning: Default::default(),
         coordinators: Coordinators::new(&config),
         router: Router::new(outbox),
         controller: OnceCell::new(),
@@ -116,6 +121,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
     if index == CoreIndex(0) {
         task::spawn(Queue::Log, "controller", OnPanic::StopProcess, controller::run(Rc::clone(&core)));
     }
+    cleaner::start(&core);
     task::spawn(Queue::Upkeep, "upkeep", OnPanic::StopProcess, upkeep::run(Rc::clone(&core)));
     Ok(core)
 }
@@ -145,6 +151,7 @@ pub async fn stop(core: &Rc<Core>) -> bool {
     let mut clean = partitions::close_all(core).await;
     points::stop(core).await;
     starts::stop(core).await;
+    cleaner::stop(core).await;
     journal::stop(core, clean).await;
     if let Some(controller) = core.controller.get() {
         clean &= controller

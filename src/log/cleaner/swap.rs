@@ -156,7 +156,15 @@ impl Run<'_> {
         // Snapshots of offsets where no segment begins any more go when no recovery point needs them.
         let without: Vec<_> = group.segments[1..].iter().map(|old| old.base).collect();
         state.points.add_snapshots(&without);
+        // What is in memory is served as it was appended: what is gone must not be.
+        let kept = group.end.min(state.kept_from());
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(dropped) = state.tail.drop_oldest(kept) {
+            count += 1;
+            bytes += dropped;
+        }
         drop(state);
+        log.memory.forget(log, count, bytes);
         // Places in the old files say nothing of the new one.
         log.extents.forget_segments(&group.segments);
         Ok(shown)

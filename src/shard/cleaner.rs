@@ -1,0 +1,288 @@
+//! Compaction: which of a core's logs is cleaned when, and the file that tells the next start how far.
+//!
+//! Every core cleans its own logs, one after the other, the dirtiest first (`LogCleanerManager`), and
+//! rests for `log.cleaner.backoff.ms` when none is dirty enough. A core has its share of
+//! `log.cleaner.dedupe.buffer.size`, `log.cleaner.io.buffer.size` and `log.cleaner.io.max.bytes.per.second`. A log
+//! that cannot be cleaned is reported once and left alone until the process ends; the others go on.
+//!
+//! `cleaner-offset-checkpoint` is one file for the data directory, as Kafka has it, so one core writes it: core 0
+//! collects what the others report, and writes all of it, at most a few times a second. It is a hint: a
+//! log that it says too little of is read once more, and one that it says too much of, because it
+//! was another log's name, is cleaned from its start when it is shorter.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Core;
+use super::messages::{Answer, Call};
+use super::points::TopicPoint;
+use crate::base::hash::OwnKeys;
+use crate::base::wait::Signal;
+use crate::base::{CoreIndex, Offset, TopicPartition, Uuid};
+use crate::config::BrokerConfig;
+use crate::log::{CleanError, Dirt, LogError, Means};
+use crate::partition::{CLEANED_FILE, Partition, PointsText};
+use crate::runtime::clock;
+use crate::runtime::task::{self, OnPanic, Queue};
+
+/// `log.cleaner.backoff.ms` may be 0; looking at all logs costs something.
+const BACKOFF_MS_MIN: i64 = 100;
+/// Between two writes of the file.
+const WRITE_PAUSE: Duration = Duration::from_millis(200);
+
+const CLEANER: &str = "cleaner";
+const WRITER: &str = "cleaned offsets written";
+
+/// On core 0: how far logs have been cleaned.
+#[derive(Default)]
+pub struct Cleaning {
+    known: RefCell<HashMap<(Uuid, i32), Offset, OwnKeys>>,
+    /// All partitions that there were at the start are open: others are new.
+    started: Cell<bool>,
+    /// The file does not say what is known.
+    changed: Cell<bool>,
+    /// Wakes who writes it.
+    work: Signal,
+}
+
+impl Cleaning {
+    fn know(&self, points: &[TopicPoint]) {
+        let mut known = self.known.borrow_mut();
+        for point in points {
+            known.insert((point.topic_id, point.partition), point.offset);
+        }
+        self.changed.set(true);
+        self.work.raise();
+    }
+
+    /// On core 0: topics are gone. A topic of the same name is another one.
+    pub fn forget(&self, topics: impl IntoIterator<Item = Uuid>) {
+        let gone: HashSet<Uuid> = topics.into_iter().collect();
+        let mut known = self.known.borrow_mut();
+        let before = known.len();
+        known.retain(|(topic_id, _), _| !gone.contains(topic_id));
+        if known.len() < before {
+            self.changed.set(true);
+            self.work.raise();
+        }
+    }
+}
+
+/// How far the process before had compacted a partition that is being opened.
+pub fn cleaned_before(core: &Core, id: &TopicPartition) -> Offset {
+    match core.cleaning.started.get() {
+        // A topic that is new has nothing but perhaps its name from one before.
+        true => Offset::ZERO,
+        false => core.cleaned_before.get(&id.topic, id.partition),
+    }
+}
+
+/// Begins to clean, unless it is switched off. All partitions of the core are open.
+pub fn start(core: &Rc<Core>) {
+    core.cleaning.started.set(true);
+    if core.index == CoreIndex(0) {
+        let image = core.image();
+        let mut known = core.cleaning.known.borrow_mut();
+        for topic in image.topics() {
+            for partition in topic.partitions.keys() {
+                let offset = core.cleaned_before.get(&topic.name, *partition);
+                if offset > Offset::ZERO {
+                    known.insert((topic.id, *partition), offset);
+                }
+            }
+        }
+        drop(known);
+        task::spawn(Queue::Upkeep, WRITER, OnPanic::StopProcess, write_all(Rc::clone(core)));
+    }
+    if core.config().log_cleaner_enable {
+        task::spawn(Queue::Upkeep, CLEANER, OnPanic::StopProcess, clean_all(Rc::clone(core)));
+    }
+}
+
+/// Completes when nothing of this is under way. The process was told to stop, and the partitions
+/// are closed, which ends a clean.
+pub async fn stop(core: &Core) {
+    task::all_ended(CLEANER).await;
+    core.cleaning.work.raise();
+    task::all_ended(WRITER).await;
+}
+
+/// Takes a report of a core, on core 0.
+pub fn reported(core: &Core, points: &[TopicPoint]) {
+    core.cleaning.know(points);
+}
+
+/// What a core may use, by the options.
+fn means(config: &BrokerConfig, cores: u16) -> Means {
+    let share = |all: f64| all / f64::from(cores);
+    Means::new(
+        share(config.log_cleaner_dedupe_buffer_size as f64) as usize,
+        config.log_cleaner_io_buffer_load_factor,
+        share(f64::from(config.log_cleaner_io_buffer_size)) as usize,
+        share(config.log_cleaner_io_max_bytes_per_second),
+    )
+}
+
+/// What of the options [`means`] depends on.
+fn of_means(config: &BrokerConfig) -> (i64, i32, u64, u64) {
+    (
+        config.log_cleaner_dedupe_buffer_size,
+        config.log_cleaner_io_buffer_size,
+        config.log_cleaner_io_buffer_load_factor.to_bits(),
+        config.log_cleaner_io_max_bytes_per_second.to_bits(),
+    )
+}
+
+async fn clean_all(core: Rc<Core>) {
+    let mut uncleanable: HashSet<(Uuid, i32), OwnKeys> = HashSet::default();
+    let mut config = core.config();
+    let mut means = means(&config, core.placement.cores());
+    loop {
+        if of_means(&core.config()) != of_means(&config) {
+            means = self::means(&core.config(), core.placement.cores());
+        }
+        config = core.config();
+        let mut rests = true;
+        if let Some((partition, dirt)) = dirtiest(&core, &mut uncleanable).await {
+            rests = !clean(&core, &partition, &dirt, &means, &mut uncleanable).await;
+        }
+        let rest = if rests { config.log_cleaner_backoff_ms.max(BACKOFF_MS_MIN) } else { 0 };
+        if core.sleep_or_stop(Duration::from_millis(rest as u64)).await {
+            return;
+        }
+    }
+}
+
+/// The log with the largest share that can be cleaned, of those whose share is large enough or that have waited
+/// long enough.
+async fn dirtiest(core: &Core, uncleanable: &mut HashSet<(Uuid, i32), OwnKeys>) -> Option<(Rc<Partition>, Dirt)> {
+    let now = clock::unix_ms();
+    let mut dirtiest: Option<(Rc<Partition>, Dirt)> = None;
+    for partition in core.partitions.open() {
+        if core.stop.is_raised() {
+            return None;
+        }
+        task::yield_if_needed().await;
+        let config = partition.log().config();
+        let name = (partition.topic_id(), partition.id().partition);
+        if !config.cleanup_policy.compact || partition.ended().is_some() || uncleanable.contains(&name) {
+            continue;
+        }
+        match partition.dirt(now).await {
+            Ok(dirt) => {
+                let is_dirtier = dirtiest.as_ref().is_none_or(|(_, other)| dirt.ratio() > other.ratio());
+                if dirt.is_due(config.min_cleanable_dirty_ratio) && is_dirtier {
+                    dirtiest = Some((partition, dirt));
+                }
+            }
+            Err(LogError::Closed(_) | LogError::Deleted(_) | LogError::Offline(_)) => {}
+            Err(error) => leave_alone(&partition, &error, uncleanable),
+        }
+    }
+    dirtiest
+}
+
+fn leave_alone(partition: &Partition, error: &dyn std::fmt::Display, uncleanable: &mut HashSet<(Uuid, i32), OwnKeys>) {
+    uncleanable.insert((partition.topic_id(), partition.id().partition));
+    tracing::error!(
+        partition = %partition.id(),
+        %error,
+        "a log cannot be compacted; it is left as it is until the next start, the others go on"
+    );
+}
+
+/// Cleans a log. False when that did not get it anywhere: then it is better to rest.
+async fn clean(
+    core: &Rc<Core>,
+    partition: &Rc<Partition>,
+    dirt: &Dirt,
+    means: &Means,
+    uncleanable: &mut HashSet<(Uuid, i32), OwnKeys>,
+) -> bool {
+    let began = clock::now();
+    match partition.clean(dirt, means, clock::unix_ms()).await {
+        Ok(cleaned) => {
+            tracing::info!(
+                partition = %partition.id(),
+                "compacted up to offset {} in {} ms: {} of {} records, {} of {} bytes and {} of {} segments are left; {} \
+                 bytes read, {} keys in {} bytes of memory",
+                cleaned.to,
+                began.elapsed().as_millis(),
+                cleaned.records_after,
+                cleaned.records_before,
+                cleaned.bytes_after,
+                cleaned.bytes_before,
+                cleaned.segments_after,
+                cleaned.segments_before,
+                cleaned.read_bytes,
+                cleaned.keys,
+                cleaned.map_bytes,
+            );
+            let (topic_id, id) = (partition.topic_id(), partition.id().partition);
+            tell(core, TopicPoint { topic_id, partition: id, offset: cleaned.to }).await;
+            cleaned.to > dirt.from
+        }
+        Err(CleanError::Uncleanable(reason)) => {
+            leave_alone(partition, &reason, uncleanable);
+            true
+        }
+        Err(error @ CleanError::DiskFull(_)) => {
+            tracing::warn!(partition = %partition.id(), %error, "compaction");
+            false
+        }
+        Err(CleanError::GivenUp(reason)) => {
+            tracing::debug!(partition = %partition.id(), reason, "compaction was given up");
+            false
+        }
+    }
+}
+
+async fn tell(core: &Rc<Core>, point: TopicPoint) {
+    if core.index == CoreIndex(0) {
+        return reported(core, &[point]);
+    }
+    // A report that gets lost costs one clean more after the next start.
+    if let Ok(answer) = core.router.call(CoreIndex(0), Call::Cleaned(vec![point])).await {
+        let stopped = async {
+            core.stop.raised().await;
+            Ok(Answer::Cleaned)
+        };
+        let _ = futures_lite::future::or(answer, stopped).await;
+    }
+}
+
+/// Writes the file, on core 0.
+async fn write_all(core: Rc<Core>) {
+    let path = core.data_dir().join(CLEANED_FILE);
+    loop {
+        core.cleaning.work.wait().await;
+        let stopping = core.stop.is_raised();
+        if core.cleaning.changed.replace(false) {
+            let bytes = text(&core).await;
+            if let Err(error) = core.disk.write_file(&path, bytes).await {
+                tracing::warn!("write {}: {error}; logs are compacted once more after the next start", path.display());
+            }
+        }
+        if stopping {
+            return;
+        }
+        core.sleep_or_stop(WRITE_PAUSE).await;
+    }
+}
+
+/// The file's bytes: of all topics that there are.
+async fn text(core: &Core) -> Vec<u8> {
+    let image = core.image();
+    core.cleaning.known.borrow_mut().retain(|(topic_id, _), _| image.topic_by_id(*topic_id).is_some());
+    let known: Vec<_> = core.cleaning.known.borrow().iter().map(|(of, offset)| (*of, *offset)).collect();
+    let mut text = PointsText::default();
+    for ((topic_id, partition), offset) in known {
+        if let Some(topic) = image.topic_by_id(topic_id) {
+            text.push(&topic.name, partition, offset);
+        }
+        task::yield_if_needed().await;
+    }
+    text.finish()
+}
