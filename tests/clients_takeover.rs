@@ -1,5 +1,5 @@
 //! A data directory goes from Apache Kafka to corelog and back, twice: all that a client can see stays the same, Kafka
-//! has nothing to complain of, and an idempotent producer that outlives all of these brokers goes on with its sequence.
+//! has nothing to complain of, also when Kafka is killed at last, and an idempotent producer that outlives all of these brokers goes on with its sequence.
 
 mod harness;
 
@@ -44,6 +44,8 @@ impl Scene {
     fn start(&self, kind: &Kind) -> Program {
         let mut command = serve_command(kind, &self.data(), &format!("PLAINTEXT://{}", self.address));
         command.args(["--cores", "2"]);
+        // It lives for seconds: what makes a JVM fast later is not worth its time.
+        command.env("KAFKA_JVM", "-Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto");
         let own: &[&str] = if *kind == Kind::ApacheKafka { KAFKAS } else { &["journal.bytes.per.core=4194304"] };
         for setting in SETTINGS.iter().chain(own) {
             command.args(["--set", setting]);
@@ -114,7 +116,7 @@ fn sequences(dir: &Path) -> Vec<(i64, i32, i32)> {
 }
 
 #[test]
-fn there_and_back_twice() {
+fn there_and_back_twice_and_once_killed() {
     if Kind::from_environment() != Kind::Corelog {
         return;
     }
@@ -164,9 +166,19 @@ fn there_and_back_twice() {
         scene.tell(&format!("transactions {}", turn * 2 + 1));
         scene.tell(&format!("commit {}", turn * 2 + 2));
         state = scene.state();
-        let complaints = scene.stop(&kafka, broker);
-        assert_eq!(complaints, "", "Kafka complains");
+        if turn == 1 {
+            let complaints = scene.stop(&kafka, broker);
+            assert_eq!(complaints, "", "Kafka complains");
+        } else {
+            // Killed, with its index files as long as it allocates them, and no snapshots of producers.
+            broker.signal("KILL");
+            let ended = broker.end(wait::PATIENCE);
+            assert!(!ended.errors.contains("ERROR"), "Kafka complains: {}", ended.errors);
+        }
     }
+    broker = scene.start(&corelog);
+    same(&state, &scene.state());
+    assert_eq!(scene.stop(&corelog, broker), "", "corelog complains");
 
     let of_lasting = sequences(&scene.data().join("lasting-0"));
     assert_eq!(of_lasting.len(), 50, "batches of one record, ten in each round");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use corelog::base::{LeaderEpoch, Offset, Uuid};
+use corelog::base::{LeaderEpoch, NodeId, Offset, Uuid};
 use corelog::inspect::verify::{Finding, Weight, verify};
 use corelog::inspect::words::{self, Detail};
 use corelog::metadata::properties;
@@ -329,6 +329,12 @@ fn it_is_served_with_aborted_transactions_left_out() {
     broker.launch();
     check_served(&broker);
     broker.stop();
+    // A Kafka that comes next sees that the broker with that epoch has stopped, and cleanly.
+    let image = corelog::inspect::metadata::load(&data).unwrap().image;
+    let registered = image.broker(NodeId(1)).unwrap();
+    assert!(registered.in_controlled_shutdown && registered.broker_epoch > 0);
+    let marker = std::fs::read_to_string(data.join(".kafka_cleanshutdown")).unwrap();
+    assert_eq!(marker, format!(r#"{{"version":0,"brokerEpoch":{}}}"#, registered.broker_epoch));
     for codec in ["none", "lz4"] {
         let name = format!("codec-{codec}-0/00000000000000000016.txnindex");
         let kafkas = std::fs::read(golden().join("data").join(&name)).unwrap();

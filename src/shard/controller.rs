@@ -17,6 +17,7 @@ use crate::base::{CoreIndex, Offset, Uuid};
 use crate::config::BrokerConfig;
 use crate::metadata::controller::{Endpoint, Registration};
 use crate::metadata::image::ResourceType;
+use crate::metadata::records::BrokerRegistrationChangeRecord;
 use crate::metadata::records::MetadataRecord;
 use crate::metadata::{self, Intention, Journal, JournalError, JournalOptions};
 use crate::runtime::task::{self, OnPanic, Queue};
@@ -25,6 +26,9 @@ use crate::runtime::{self, clock};
 /// An answer waits no longer than this for all cores to open what was created: the
 /// change is durable, and clients of a slow core are told to retry.
 const APPLY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A stop waits no longer than this to say so in the metadata log.
+const STOPPED_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Metadata could not be changed, and was not: the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -246,6 +250,28 @@ pub async fn upkeep(core: &Core) {
         && let Err(error) = controller.journal.snapshot(&core.image(), now).await
     {
         tracing::warn!(%error, "write a snapshot of the metadata");
+    }
+}
+
+/// At a clean stop, on core 0: notes that this process does not serve any more. A Kafka that gets the directory would
+/// otherwise wait until the session of a broker that it believes alive has ended, before it registers itself.
+pub async fn say_stopped(core: &Core) {
+    let Some(controller) = core.controller.get() else { return };
+    let node = core.config().node_id;
+    let Some(broker_epoch) = core.image().broker(node).map(|broker| broker.broker_epoch) else { return };
+    let stopped = BrokerRegistrationChangeRecord {
+        broker_id: node.0,
+        broker_epoch,
+        in_controlled_shutdown: 1,
+        ..Default::default()
+    };
+    let records = [stopped.into()];
+    let append = controller.journal.append(&records, clock::unix_ms());
+    // On a full drive an append may wait for ever; the stop goes on without it.
+    match clock::timeout(STOPPED_WAIT_MAX, append).await {
+        Some(Ok(_)) => {}
+        Some(Err(error)) => tracing::warn!(%error, "note the stop in the metadata log"),
+        None => tracing::warn!("note the stop in the metadata log: the drive does not answer"),
     }
 }
 

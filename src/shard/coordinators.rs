@@ -267,6 +267,14 @@ impl Groups {
         }
         let effects = self.coordinator.borrow_mut().loaded(self.now());
         self.apply(effects);
+        let others = self.coordinator.borrow().records_of_others();
+        if others > 0 {
+            tracing::info!(
+                partition = %self.partition.id(),
+                "{others} records are of groups of the consumer, share or streams protocol, which Kafka left; they are kept, and their \
+                 members have to use the classic protocol here"
+            );
+        }
         if batches > 0 {
             tracing::info!(partition = %self.partition.id(), "groups loaded from {batches} batches in {} ms", began.elapsed().as_millis());
         }

@@ -153,6 +153,9 @@ pub async fn stop(core: &Rc<Core>) -> bool {
     starts::stop(core).await;
     cleaner::stop(core).await;
     journal::stop(core, clean).await;
+    if clean {
+        controller::say_stopped(core).await;
+    }
     if let Some(controller) = core.controller.get() {
         clean &= controller
             .journal()

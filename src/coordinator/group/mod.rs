@@ -171,6 +171,8 @@ pub struct GroupCoordinator {
     /// Offsets of transactions that have not ended, by producer id, in log order; while
     /// loading only, as no transactions are served yet.
     in_transactions: BTreeMap<i64, Vec<(OffsetKey, Option<CommittedOffset>)>>,
+    /// Records that were replayed and are of groups of other protocols.
+    others: u64,
 }
 
 impl GroupCoordinator {
@@ -184,6 +186,7 @@ impl GroupCoordinator {
             writes: Writes::default(),
             incarnations: 0,
             in_transactions: BTreeMap::new(),
+            others: 0,
         }
     }
 
@@ -204,7 +207,8 @@ impl GroupCoordinator {
             records::Entry::Group { group, value: None } => {
                 self.groups.remove(group.as_str());
             }
-            records::Entry::Other(key_type) => tracing::debug!(key_type, "skip a record of a group type not served"),
+            // They stay in the log, for a Kafka that has it again.
+            records::Entry::Other(_) => self.others += 1,
         }
         Ok(())
     }
@@ -240,6 +244,11 @@ impl GroupCoordinator {
             self.create(&key.group, Now { unix: value.commit_timestamp, monotonic: Duration::ZERO });
         }
         self.offsets.put(key, value);
+    }
+
+    /// Records that were replayed and belong to groups of protocols that are not served.
+    pub fn records_of_others(&self) -> u64 {
+        self.others
     }
 
     /// The log has been read: members get fresh sessions, requests are served.
