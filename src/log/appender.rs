@@ -125,6 +125,10 @@ impl Log {
             open.push(batch, base, last.plus(1), bytes_end, |place| self::stamp(place, stamp));
             let interval = state.config.index_interval_bytes.max(0) as u64;
             state.active().add(last, batch.len(), max_timestamp, interval);
+            if max_timestamp < 0 {
+                // Retention has no other time of it.
+                state.active().untimed.set(now());
+            }
             state.dirty = true;
             state.tasks.quiet = false;
             before

@@ -349,21 +349,21 @@ fn retention_deletes_whole_segments_and_keeps_an_active_one() {
             end = append(&log, 3000);
             log.wait(end, Stage::Durable).await.unwrap();
         }
-        assert_eq!(log.retain(now(), end).await.unwrap(), 0);
+        assert_eq!(log.retain(now(), end, usize::MAX).await.unwrap(), 0);
         // By size: what is left without the oldest must still be enough.
         log.update_config(Rc::new(TopicConfig { retention_ms: -1, retention_bytes: 7000, ..config.clone() }));
-        assert_eq!(log.retain(now(), end).await.unwrap(), 7);
+        assert_eq!(log.retain(now(), end, usize::MAX).await.unwrap(), 7);
         assert_eq!((log.start_offset(), log.segment_count()), (Offset(7), 3));
         assert!(matches!(log.read_plan(Offset(6), end, 10, true), Err(LogError::OutOfRange { .. })));
         // By the log start offset.
         log.update_config(Rc::new(TopicConfig { retention_ms: -1, ..config.clone() }));
         assert_eq!(log.increment_start_offset(Offset(8)).unwrap(), Offset(8));
-        assert_eq!(log.retain(now(), end).await.unwrap(), 1);
+        assert_eq!(log.retain(now(), end, usize::MAX).await.unwrap(), 1);
         // By age: all records are of 1970. The active segment is rolled, then goes as well.
         log.update_config(Rc::new(TopicConfig { retention_ms: 1000, ..config.clone() }));
         let mut deleted = 0;
         while log.start_offset() < end {
-            deleted += log.retain(now(), end).await.unwrap();
+            deleted += log.retain(now(), end, usize::MAX).await.unwrap();
             settle().await;
         }
         assert_eq!((deleted, log.segment_count(), log.end_offset()), (2, 1, end));

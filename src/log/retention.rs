@@ -14,6 +14,16 @@ use super::names::{DELETED, LOG, OFFSET_INDEX, SNAPSHOT, TIME_INDEX, TRANSACTION
 use super::segment::Segment;
 use super::{Condition, Log, LogError};
 
+/// What one pass over the oldest segments knows.
+struct Pass {
+    now: UnixMs,
+    committed: Offset,
+    /// Bytes of all segments that are left.
+    total: u64,
+    /// Files that are to be removed.
+    renamed: Vec<PathBuf>,
+}
+
 impl Log {
     /// Moves the log start offset up to `offset` (DeleteRecords); readers get nothing
     /// below from now on, segments below go with the next [`Log::retain`]. An offset
@@ -33,56 +43,98 @@ impl Log {
 
     /// Deletes segments that `retention.ms`, `retention.bytes` or the log start offset
     /// give up, oldest first (`UnifiedLog.deleteOldSegments`); nothing at or past
-    /// `committed`. Gives the number deleted.
+    /// `committed`, and no more than `most`. Gives the number deleted.
     ///
     /// # Errors
     /// A file operation failed; what was not deleted is tried again the next time.
-    pub async fn retain(&self, now: UnixMs, committed: Offset) -> Result<usize, LogError> {
-        let config = self.config();
+    pub async fn retain(&self, now: UnixMs, committed: Offset, most: usize) -> Result<usize, LogError> {
+        let inner = &self.0;
+        let mut pass = Pass {
+            now,
+            committed,
+            // What is appended meanwhile counts the next time.
+            total: self.size_bytes(),
+            renamed: Vec::new(),
+        };
         let mut deleted = 0;
-        loop {
-            let (oldest, next_base, is_active, total) = {
-                let state = self.0.state.borrow();
-                if let Condition::Ended(error) = &state.condition {
-                    return Err(error.clone());
+        let mut outcome = Ok(());
+        while deleted < most {
+            match self.drop_oldest(&mut pass).await {
+                Ok(true) => deleted += 1,
+                Ok(false) => break,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
                 }
-                let oldest = Rc::clone(&state.segments[0]);
-                let end = state.progress.appended().offset;
-                let next_base = state.segments.get(1).map_or(end, |next| next.base);
-                let total: u64 = state.segments.iter().map(|segment| segment.size()).sum();
-                (oldest, next_base, state.segments.len() == 1, total)
-            };
-            if next_base > committed || (is_active && oldest.size() == 0) {
-                break;
             }
-            // Of an active segment too much is gone only with its age (`deleteLogStartOffsetBreachedSegments`).
-            let below_start = !is_active && next_base <= self.start_offset();
-            let too_old = config.cleanup_policy.delete && config.retention_ms >= 0 && {
-                let youngest = self.youngest_of(&oldest).await?;
-                let time = if youngest.timestamp >= 0 { youngest.timestamp } else { oldest.created.0 };
-                now.0.saturating_sub(time) > config.retention_ms
-            };
-            let too_much = config.cleanup_policy.delete
-                && config.retention_bytes >= 0
-                && total.saturating_sub(oldest.size()) >= config.retention_bytes as u64;
-            if !(below_start || too_old || too_much) {
-                break;
-            }
-            if is_active {
-                // Kafka keeps an active segment: an empty one takes its place first.
-                self.roll();
-            }
-            if !self.drop_first_segment(&oldest, next_base).await? {
-                break;
-            }
-            deleted += 1;
+            task::yield_if_needed().await;
         }
-        Ok(deleted)
+        if deleted > 0 {
+            // Without it a power cut could bring them back, and the log start with them.
+            let dir = self.dir();
+            let synced = inner.disk.sync_dir(&dir).await.map_err(|error| LogError::io("sync", &dir, &error));
+            outcome = outcome.and(synced);
+        }
+        if !pass.renamed.is_empty() {
+            remove_later(&inner.disk, pass.renamed, self.config().file_delete_delay_ms).await;
+        }
+        outcome.map(|()| deleted)
     }
 
-    /// Takes the first segment out of the log and removes its files after
+    /// Deletes the oldest segment if it is to go. False when it is not, or not yet.
+    async fn drop_oldest(&self, pass: &mut Pass) -> Result<bool, LogError> {
+        let config = self.config();
+        let (oldest, next_base, is_active) = {
+            let state = self.0.state.borrow();
+            if let Condition::Ended(error) = &state.condition {
+                return Err(error.clone());
+            }
+            let end = state.progress.appended().offset;
+            let next_base = state.segments.get(1).map_or(end, |next| next.base);
+            (Rc::clone(&state.segments[0]), next_base, state.segments.len() == 1)
+        };
+        if next_base > pass.committed || (is_active && oldest.size() == 0) {
+            return Ok(false);
+        }
+        // Of an active segment too much is gone only with its age (`deleteLogStartOffsetBreachedSegments`).
+        let below_start = !is_active && next_base <= self.start_offset();
+        let too_much = config.cleanup_policy.delete
+            && config.retention_bytes >= 0
+            && pass.total.saturating_sub(oldest.size()) >= config.retention_bytes as u64;
+        let gone = below_start
+            || too_much
+            || config.cleanup_policy.delete
+                && config.retention_ms >= 0
+                && pass.now.0.saturating_sub(self.time_of(&oldest).await?) > config.retention_ms;
+        if !gone {
+            return Ok(false);
+        }
+        if is_active {
+            // Kafka keeps an active segment: an empty one takes its place first.
+            self.roll();
+        }
+        if !self.drop_first_segment(&oldest, next_base, &mut pass.renamed).await? {
+            return Ok(false);
+        }
+        pass.total = pass.total.saturating_sub(oldest.size());
+        Ok(true)
+    }
+
+    /// The time that a segment's age is counted from: its largest time stamp, also one in the future, or,
+    /// where no batch has one, that of the last write (`LogSegment.largestTimestamp`).
+    async fn time_of(&self, segment: &Rc<Segment>) -> Result<i64, LogError> {
+        let youngest = self.youngest_of(segment).await?;
+        Ok(if youngest.timestamp >= 0 { youngest.timestamp } else { segment.untimed.get().0 })
+    }
+
+    /// Takes the first segment out of the log. Its files are gone, or renamed to be removed after
     /// `file.delete.delay.ms`. False while it is not sealed: its writer is not done with it.
-    async fn drop_first_segment(&self, segment: &Rc<Segment>, next_base: Offset) -> Result<bool, LogError> {
+    async fn drop_first_segment(
+        &self,
+        segment: &Rc<Segment>,
+        next_base: Offset,
+        renamed: &mut Vec<PathBuf>,
+    ) -> Result<bool, LogError> {
         let inner = &self.0;
         {
             let mut state = inner.state.borrow_mut();
@@ -94,21 +146,24 @@ impl Log {
             state.start = state.start.max(next_base);
         }
         let dir = self.dir();
-        let delay = self.config().file_delete_delay_ms;
-        let mut renamed = Vec::new();
+        let at_once = self.config().file_delete_delay_ms <= 0;
         // The log itself first: without it the others are leftovers that an opening removes.
         for kind in [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT] {
             let from = dir.join(file_name(segment.base, kind));
             let to = dir.join(file_name(segment.base, kind) + DELETED);
-            match inner.disk.rename(&from, &to).await {
+            let outcome = match at_once {
+                true => inner.disk.remove(&from).await,
+                false => inner.disk.rename(&from, &to).await,
+            };
+            match outcome {
+                Ok(()) if at_once => {}
                 Ok(()) => renamed.push(to),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(LogError::io("rename", &from, &error)),
+                Err(error) => return Err(LogError::io("remove", &from, &error)),
             }
         }
         // Reads under way keep the file open as long as they need it.
         drop(segment.take_file());
-        remove_later(&inner.disk, renamed, delay).await;
         Ok(true)
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Segment {
     first_timestamp: Cell<Option<i64>>,
     /// When the segment was begun, or the log opened.
     pub created: UnixMs,
+    /// When a batch without a time stamp came last; else as `created`.
+    pub untimed: Cell<UnixMs>,
     /// Always there while active.
     indexes: RefCell<Option<Indexes>>,
     /// Counts up with each use; the least used are closed first.
@@ -67,6 +69,7 @@ impl Segment {
             youngest: Cell::new(Some(Youngest::NONE)),
             first_timestamp: Cell::new(None),
             created,
+            untimed: Cell::new(created),
             indexes: RefCell::new(Some(Indexes::default())),
             used: Cell::new(0),
             replaced: Cell::new(false),

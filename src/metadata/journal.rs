@@ -360,7 +360,7 @@ impl Journal {
         let kept = self.snapshots.borrow().first().map_or(Offset::ZERO, |oldest| oldest.offset);
         if self.snapshots.borrow().len() == SNAPSHOTS_KEPT {
             self.log.increment_start_offset(kept)?;
-            self.log.retain(now, self.log.durable_offset()).await?;
+            self.log.retain(now, self.log.durable_offset(), usize::MAX).await?;
         }
         Ok(())
     }

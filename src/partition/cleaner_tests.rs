@@ -505,7 +505,7 @@ impl World {
                 assert_eq!(self.partition.delete_records_before(Offset(to)).unwrap(), Offset(to));
                 self.start = to;
                 settle_sealing(&self.partition).await;
-                self.partition.retain(UnixMs(self.now)).await.unwrap();
+                self.partition.retain(UnixMs(self.now), usize::MAX).await.unwrap();
                 self.start = self.partition.log().start_offset().0;
             }
             Op::Restart => {

@@ -745,12 +745,12 @@ impl Partition {
         self.write_epochs();
     }
 
-    /// Deletes what retention gives up. Gives the number of segments.
+    /// Deletes what retention gives up, `most` segments at most. Gives their number.
     ///
     /// # Errors
     /// A file operation failed.
-    pub async fn retain(&self, now: UnixMs) -> Result<usize, LogError> {
-        let deleted = self.log.retain(now, self.high_watermark.get()).await?;
+    pub async fn retain(&self, now: UnixMs, most: usize) -> Result<usize, LogError> {
+        let deleted = self.log.retain(now, self.high_watermark.get(), most).await?;
         if self.epochs.borrow_mut().truncate_start(self.log.start_offset()) {
             self.epochs_dirty.set(true);
         }

@@ -123,6 +123,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
     }
     cleaner::start(&core);
     task::spawn(Queue::Upkeep, "upkeep", OnPanic::StopProcess, upkeep::run(Rc::clone(&core)));
+    task::spawn(Queue::Upkeep, "retention", OnPanic::StopProcess, upkeep::retain(Rc::clone(&core)));
     Ok(core)
 }
 
@@ -147,6 +148,7 @@ pub async fn stop(core: &Rc<Core>) -> bool {
     task::all_ended("images").await;
     task::all_ended("controller").await;
     task::all_ended("upkeep").await;
+    task::all_ended("retention").await;
     core.coordinators.stop().await;
     let mut clean = partitions::close_all(core).await;
     points::stop(core).await;
