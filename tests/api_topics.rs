@@ -320,6 +320,25 @@ fn options_are_described_in_every_version() {
     assert!(result.configs[0].synonyms.is_empty(), "not asked for");
 }
 
+/// A creation is one batch of records, of which there may be 10,000: one for the topic, one for each option and partition.
+#[test]
+fn ten_thousand_records_are_the_most() {
+    let (_broker, mut client) = host();
+    let mut create = |topics: Vec<CreatableTopic>| {
+        let request = creating(topics).with_validate_only(true);
+        let answer = client.ask(7, &request);
+        answer.topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>()
+    };
+    let named = |partitions| topic(&unique("many"), partitions, 1);
+    assert_eq!(create(vec![named(9_999)]), [NONE]);
+    assert_eq!(create(vec![named(10_000)]), [POLICY_VIOLATION]);
+    let with_option = named(9_999).with_configs(vec![option("retention.ms", Some("5"))]);
+    assert_eq!(create(vec![with_option]), [POLICY_VIOLATION]);
+    // All of the request is refused.
+    assert_eq!(create(vec![named(5_000), named(4_999)]), [POLICY_VIOLATION, POLICY_VIOLATION]);
+    assert_eq!(create(vec![named(5_000), named(4_998)]), [NONE, NONE]);
+}
+
 #[test]
 fn the_cluster_is_described_as_metadata_shows_it() {
     for advertise in ["core", "host"] {
