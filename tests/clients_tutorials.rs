@@ -96,6 +96,13 @@ fn kafka_python_without_a_group() {
 }
 
 #[test]
+fn kafka_python_as_an_administrator() {
+    let broker = Broker::start();
+    let output = run(&mut kafka_python("admin", &[&broker.localhost(), &unique("managed")]), wait::seconds(60));
+    assert_eq!(output.lines().collect::<Vec<_>>(), ["retention.ms 4000", "first offset 3", "has a log True"]);
+}
+
+#[test]
 fn kafkajs_with_order_group() {
     let broker = Broker::start();
     let group = if broker.is_ours() { "order-group".to_string() } else { unique("order-group") };

@@ -128,6 +128,19 @@ impl TopicConfig {
         Ok(config)
     }
 
+    /// As [`TopicConfig::with_overrides`], of options that are in force: what cannot be used, or does not
+    /// fit the broker's options as they are now, costs a topic none of its others.
+    pub fn with_usable(defaults: &TopicConfig, overrides: &BTreeMap<String, String>) -> TopicConfig {
+        let mut config = defaults.clone();
+        for (name, value) in overrides {
+            let _ = config.set(name, value);
+        }
+        if let Some(bytes) = config.internal_segment_bytes {
+            config.segment_bytes = bytes;
+        }
+        config
+    }
+
     fn check_together(&self) -> Result<(), ConfigError> {
         let (min, max) = (self.min_compaction_lag_ms, self.max_compaction_lag_ms);
         if min > max {
@@ -301,6 +314,17 @@ mod tests {
                  leader.replication.throttled.replicas must be the literal '*' or a list of replicas in the following \
                  format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."),
         );
+    }
+
+    #[test]
+    fn an_option_that_cannot_be_used_costs_no_other() {
+        let defaults = TopicConfig { max_compaction_lag_ms: 4, ..TopicConfig::default() };
+        let own =
+            overrides(&[("min.compaction.lag.ms", "5"), ("retention.ms", "-1"), ("segment.ms", "x"), ("foo", "1")]);
+        assert!(TopicConfig::with_overrides(&defaults, &own).is_err());
+        let config = TopicConfig::with_usable(&defaults, &own);
+        assert_eq!((config.retention_ms, config.min_compaction_lag_ms), (-1, 5));
+        assert_eq!(config.segment_ms, defaults.segment_ms);
     }
 
     #[test]

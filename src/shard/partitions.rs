@@ -115,10 +115,10 @@ impl Partitions {
         match TopicConfig::with_overrides(&defaults, &overrides) {
             Ok(config) => Rc::new(config),
             Err(error) => {
-                // The controller checks options before they become records; a log from
-                // elsewhere may hold others.
-                tracing::warn!(topic = %topic.name, %error, "an option of a topic cannot be used; its defaults apply");
-                defaults
+                // The controller checks options before they become records; a log from elsewhere may hold
+                // others, and the broker's options may have changed since.
+                tracing::warn!(topic = %topic.name, %error, "an option of a topic cannot be used as it is; its others apply");
+                Rc::new(TopicConfig::with_usable(&defaults, &overrides))
             }
         }
     }
