@@ -316,7 +316,7 @@ fn it_is_served_with_aborted_transactions_left_out() {
     }
     let (folder, data) = fresh();
     let options = Options { data_in: Some(folder.path().to_path_buf()), ..Options::default() };
-    let mut broker = Broker::with(options.set("auto.create.topics.enable=false"));
+    let mut broker = Broker::with(options.set("auto.create.topics.enable=false").set("log.cleaner.enable=false"));
     assert!(broker.log().contains("was used by Apache Kafka last, and is taken over"), "{}", broker.log());
     check_served(&broker);
     // Killed: what recovery reads gives the same, with the index files it may have to make again.
