@@ -311,3 +311,6 @@ impl Run<'_> {
         (first..last.max(first)).map(|at| (Rc::clone(&state.segments[at]), state.end_of_segment(at))).unzip()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use crate::runtime::task;
 use super::super::names::{self, CLEANED, LOG, TRANSACTION_INDEX};
 use super::super::scan::{self, Expect};
 use super::super::segment::Segment;
+use super::super::space::Allowed;
 use super::super::{LogError, error::describe};
 use super::plan::Group;
 use super::swap::New;
@@ -170,6 +171,13 @@ impl Writer {
     async fn write(&mut self, run: &Run<'_>) -> Result<(), CleanError> {
         let len = self.buffer.len();
         self.buffer.pad_to_block();
+        // What is reserved on the drive is for what must go on; cleaning can wait.
+        let (space, need) = (&run.log.memory.space, self.buffer.len() as u64);
+        let allowed = space.ask(&run.log.disk, &run.log.dir(), need, 0, run.log.is_vital.get()).await;
+        if matches!(allowed.map_err(|error| failed(run, "write", &self.path, &error))?, Allowed::Nothing) {
+            return Err(CleanError::DiskFull(Rc::clone(&run.log.name)));
+        }
+        drop(space.took(need, 0));
         let turns = &run.log.memory.turns;
         let written = turns.write(&self.file, &self.buffer, self.written).await;
         written.map_err(|error| failed(run, "write", &self.path, &error))?;
@@ -208,7 +216,7 @@ impl Writer {
     }
 }
 
-fn failed(run: &Run<'_>, verb: &str, path: &Path, error: &io::Error) -> CleanError {
+pub(super) fn failed(run: &Run<'_>, verb: &str, path: &Path, error: &io::Error) -> CleanError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CleanError::DiskFull(Rc::clone(&run.log.name)),
         _ => CleanError::Uncleanable(describe(verb, path, error).into()),

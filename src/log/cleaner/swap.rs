@@ -28,8 +28,9 @@ use crate::runtime::disk::Open;
 
 use super::super::names::{self, CLEANED, DELETED, LOG, OFFSET_INDEX, SWAP, TIME_INDEX, TRANSACTION_INDEX};
 use super::super::segment::{Segment, youngest_of};
-use super::super::{Condition, LogError, error::describe, retention};
+use super::super::{Condition, error::describe, retention};
 use super::plan::Group;
+use super::rewrite::failed;
 use super::{CleanError, LOST, Run};
 
 /// A new segment whose files are durable, as `.cleaned`.
@@ -55,16 +56,16 @@ impl Run<'_> {
         let prepared = async {
             for kind in &new.kinds {
                 let (from, to) = (name(kind, CLEANED), name(kind, SWAP));
-                log.disk.rename(&from, &to).await.map_err(|error| LogError::io("rename", &from, &error))?;
+                log.disk.rename(&from, &to).await.map_err(|error| failed(self, "rename", &from, &error))?;
                 swapped.push(*kind);
             }
-            log.disk.sync_dir(&dir).await.map_err(|error| LogError::io("sync", &dir, &error))?;
+            log.disk.sync_dir(&dir).await.map_err(|error| failed(self, "sync", &dir, &error))?;
             let path = name(LOG, SWAP);
-            log.disk.open(&path, Open::READ_ONLY).await.map_err(|error| LogError::open(&path, &error))
+            log.disk.open(&path, Open::READ_ONLY).await.map_err(|error| failed(self, "open", &path, &error))
         };
         let replaced = match prepared.await {
             Ok(file) => self.show(group, new.segment, file),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         let segment = match replaced {
             Ok(segment) => {
