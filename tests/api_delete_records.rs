@@ -10,7 +10,6 @@ use harness::broker::{Broker, Options};
 use harness::client::{Client, batch, name, now_ms};
 use harness::{records, unique, wait};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::*;
 
 const NONE: i16 = 0;
@@ -31,15 +30,6 @@ fn delete(client: &mut Client, version: i16, topic: &str, before: &[(i32, i64)])
     let mut partitions = client.ask(version, &request).topics.remove(0).partitions;
     partitions.sort_by_key(|partition| partition.partition_index);
     partitions.iter().map(|partition| (partition.error_code, partition.low_watermark)).collect()
-}
-
-fn earliest(client: &mut Client, topic: &str, partition: i32) -> i64 {
-    let wanted = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-2);
-    let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![wanted]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
-    let listed = client.ask(7, &request).topics.remove(0).partitions.remove(0);
-    assert_eq!(listed.error_code, NONE);
-    listed.offset
 }
 
 fn produce(client: &mut Client, topic: &str, partition: i32, batches: usize) {
@@ -72,7 +62,7 @@ fn records_are_deleted_in_every_version() {
         // Within a batch; nothing; everything; too much.
         let answers = delete(&mut client, version, &topic, &[(0, 7), (1, 0), (2, -1), (3, 13)]);
         assert_eq!(answers, [(NONE, 7), (NONE, 0), (NONE, 12), (OFFSET_OUT_OF_RANGE, -1)], "version {version}");
-        let starts: Vec<_> = (0..4).map(|partition| earliest(&mut client, &topic, partition)).collect();
+        let starts: Vec<_> = (0..4).map(|partition| client.earliest(&topic, partition)).collect();
         assert_eq!(starts, [7, 0, 12, 0]);
         let below = client.fetch(&topic, 0, 6);
         assert_eq!((below.error_code, below.high_watermark), (OFFSET_OUT_OF_RANGE, -1));
@@ -140,7 +130,7 @@ fn what_was_deleted_stays_so_after_a_kill_and_a_stop() {
         broker.launch();
         for (partition, address) in leaders(&topic) {
             let mut client = Client::to(address);
-            assert_eq!(earliest(&mut client, &topic, partition), i64::from(partition) + 1);
+            assert_eq!(client.earliest(&topic, partition), i64::from(partition) + 1);
             let from = client.fetch(&topic, partition, i64::from(partition) + 1);
             assert_eq!((from.error_code, from.high_watermark), (NONE, 15));
             assert!(from.records.is_some_and(|records| !records.is_empty()));
@@ -158,7 +148,7 @@ fn what_was_deleted_stays_so_after_a_kill_and_a_stop() {
         broker.kill();
         broker.launch();
         for (partition, address) in leaders(&topic) {
-            assert_eq!(earliest(&mut Client::to(address), &topic, partition), 0);
+            assert_eq!(Client::to(address).earliest(&topic, partition), 0);
         }
         for (partition, address) in leaders(&topic) {
             let deleted = delete(&mut Client::to(address), 2, &topic, &[(partition, 2)]);
@@ -195,7 +185,7 @@ fn segments_below_the_log_start_are_removed() {
     wait::until("two files less", wait::seconds(30), || (segments() == before[2..]).then_some(()));
     assert_eq!(delete(&mut client, 2, &topic, &[(0, -1)]), [(NONE, 36)]);
     wait::until("only the active segment", wait::seconds(30), || (segments() == [last]).then_some(()));
-    assert_eq!(earliest(&mut client, &topic, 0), 36);
+    assert_eq!(client.earliest(&topic, 0), 36);
     produce(&mut client, &topic, 0, 1);
     assert_eq!(client.fetch(&topic, 0, 36).high_watermark, 39);
 }

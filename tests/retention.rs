@@ -6,10 +6,9 @@ mod harness;
 
 use corelog::record::Codec;
 use harness::broker::{Broker, Options};
-use harness::client::{Client, batch, name, now_ms, text};
+use harness::client::{Client, batch, now_ms, text};
 use harness::program::cpu_time;
 use harness::{unique, wait};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::*;
 use std::time::{Duration, Instant};
 
@@ -30,15 +29,6 @@ fn produce(client: &mut Client, topic: &str, partition: i32, batch: &[u8]) {
         Some(client.produce(topic, partition, batch.to_vec()).0).filter(|code| *code != NOT_LEADER)
     });
     assert_eq!(code, NONE);
-}
-
-fn earliest(client: &mut Client, topic: &str, partition: i32) -> i64 {
-    let wanted = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-2);
-    let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![wanted]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
-    let listed = client.ask(7, &request).topics.remove(0).partitions.remove(0);
-    assert_eq!(listed.error_code, NONE);
-    listed.offset
 }
 
 fn at(timestamp: i64) -> Vec<u8> {
@@ -100,16 +90,16 @@ fn what_goes_is_what_kafka_lets_go() {
         }
         for partition in 0..8 {
             wait::until("the control to go", wait::seconds(60), || {
-                (earliest(&mut client, &control, partition) == round).then_some(())
+                (client.earliest(&control, partition) == round).then_some(())
             });
         }
     }
     for (topic, (what, _, _, expected)) in topics.iter().zip(&cases) {
         // It may take one look more: a segment that was just begun has to be sealed first.
-        let mut start = earliest(&mut client, topic, 0);
+        let mut start = client.earliest(topic, 0);
         if start < *expected {
             start = wait::until(what, wait::seconds(60), || {
-                Some(earliest(&mut client, topic, 0)).filter(|start| start >= expected)
+                Some(client.earliest(topic, 0)).filter(|start| start >= expected)
             });
         }
         assert_eq!(start, *expected, "{what}");
@@ -164,7 +154,7 @@ fn many_segments_go_and_others_are_served_meanwhile() {
     set(&mut client, &many, &[("retention.bytes", "0".into()), ("file.delete.delay.ms", "0".into())]);
     let (began, cpu) = (Instant::now(), cpu_time(process));
     let mut meanwhile: Vec<Duration> = Vec::new();
-    while earliest(&mut client, &many, 0) < segments {
+    while client.earliest(&many, 0) < segments {
         let began = Instant::now();
         produce(&mut client, &other, 0, &one);
         meanwhile.push(began.elapsed());

@@ -10,10 +10,8 @@ use std::rc::Rc;
 
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
-use kafka_protocol::protocol::StrBytes;
 
 use super::config_changes::{self, Asked};
-use super::errors;
 use crate::metadata::configs::Alteration;
 use crate::shard::Core;
 
@@ -31,10 +29,7 @@ pub async fn handle(core: &Rc<Core>, request: AlterConfigsRequest) -> AlterConfi
     });
     let outcomes = config_changes::carry_out(core, asked.collect(), request.validate_only).await;
     let responses = request.resources.iter().zip(outcomes).map(|(resource, outcome)| {
-        let (code, words) = match outcome {
-            Ok(()) => (errors::NONE, None),
-            Err((code, words)) => (code.code(), Some(StrBytes::from_string(words))),
-        };
+        let (code, words) = config_changes::told(outcome);
         AlterConfigsResourceResponse::default()
             .with_error_code(code)
             .with_error_message(words)

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::protocol::StrBytes;
+
 use super::brokers;
 use super::errors::{self, Code};
 use crate::base::BrokerId;
@@ -33,6 +35,14 @@ pub struct Asked<'a> {
 
 pub fn refuse<T>(words: impl Into<String>) -> Result<T, Refused> {
     Err((Code::InvalidRequest, words.into()))
+}
+
+/// What became of a change, as an answer says it.
+pub fn told(outcome: Result<(), Refused>) -> (i16, Option<StrBytes>) {
+    match outcome {
+        Ok(()) => (errors::NONE, None),
+        Err((code, words)) => (code.code(), Some(StrBytes::from_string(words))),
+    }
 }
 
 /// Carries the changes out, each for itself; what became of them in their order.

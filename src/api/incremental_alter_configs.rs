@@ -13,10 +13,8 @@ use std::rc::Rc;
 use kafka_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
-use kafka_protocol::protocol::StrBytes;
 
 use super::config_changes::{self, Asked, Refused, refuse};
-use super::errors;
 use crate::metadata::configs::{Alteration, ConfigOp};
 use crate::shard::Core;
 
@@ -39,10 +37,7 @@ pub async fn handle(core: &Rc<Core>, request: IncrementalAlterConfigsRequest) ->
     });
     let outcomes = config_changes::carry_out(core, asked.collect(), request.validate_only).await;
     let responses = request.resources.iter().zip(outcomes).map(|(resource, outcome)| {
-        let (code, words) = match outcome {
-            Ok(()) => (errors::NONE, None),
-            Err((code, words)) => (code.code(), Some(StrBytes::from_string(words))),
-        };
+        let (code, words) = config_changes::told(outcome);
         AlterConfigsResourceResponse::default()
             .with_error_code(code)
             .with_error_message(words)

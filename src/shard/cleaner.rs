@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use super::Core;
 use super::messages::{Answer, Call};
-use super::points::TopicPoint;
+use super::points::{self, TopicPoint};
 use crate::base::hash::OwnKeys;
 use crate::base::wait::Signal;
 use crate::base::{CoreIndex, Offset, TopicPartition, Uuid};
 use crate::config::BrokerConfig;
 use crate::log::{CleanError, Dirt, LogError, Means};
-use crate::partition::{CLEANED_FILE, Partition, PointsText};
+use crate::partition::{CLEANED_FILE, Partition};
 use crate::runtime::clock;
 use crate::runtime::task::{self, OnPanic, Queue};
 
@@ -260,7 +260,7 @@ async fn write_all(core: Rc<Core>) {
         core.cleaning.work.wait().await;
         let stopping = core.stop.is_raised();
         if core.cleaning.changed.replace(false) {
-            let bytes = text(&core).await;
+            let bytes = points::text(&core, &core.cleaning.known).await;
             if let Err(error) = core.disk.write_file(&path, bytes).await {
                 tracing::warn!("write {}: {error}; logs are compacted once more after the next start", path.display());
             }
@@ -270,19 +270,4 @@ async fn write_all(core: Rc<Core>) {
         }
         core.sleep_or_stop(WRITE_PAUSE).await;
     }
-}
-
-/// The file's bytes: of all topics that there are.
-async fn text(core: &Core) -> Vec<u8> {
-    let image = core.image();
-    core.cleaning.known.borrow_mut().retain(|(topic_id, _), _| image.topic_by_id(*topic_id).is_some());
-    let known: Vec<_> = core.cleaning.known.borrow().iter().map(|(of, offset)| (*of, *offset)).collect();
-    let mut text = PointsText::default();
-    for ((topic_id, partition), offset) in known {
-        if let Some(topic) = image.topic_by_id(topic_id) {
-            text.push(&topic.name, partition, offset);
-        }
-        task::yield_if_needed().await;
-    }
-    text.finish()
 }

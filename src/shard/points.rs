@@ -238,7 +238,7 @@ async fn write_all(core: Rc<Core>) {
         }
         let waiting = std::mem::take(&mut *core.points.waiting.borrow_mut());
         let began = clock::now();
-        let bytes = text(&core).await;
+        let bytes = text(&core, &core.points.known).await;
         match core.disk.write_file(&path, bytes).await {
             Ok(()) => waiting.into_iter().for_each(|waiting| waiting.send(())),
             // Who waits sees it by the dropped sender, and reports again with the next point.
@@ -251,11 +251,11 @@ async fn write_all(core: Rc<Core>) {
     }
 }
 
-/// The file's bytes: of all topics that there are.
-async fn text(core: &Core) -> Vec<u8> {
+/// The bytes of a checkpoint of what is `known`; what topics that are gone had is forgotten.
+pub async fn text(core: &Core, known: &RefCell<HashMap<(Uuid, i32), Offset, OwnKeys>>) -> Vec<u8> {
     let image = core.image();
-    core.points.known.borrow_mut().retain(|(topic_id, _), _| image.topic_by_id(*topic_id).is_some());
-    let known: Vec<_> = core.points.known.borrow().iter().map(|(of, offset)| (*of, *offset)).collect();
+    known.borrow_mut().retain(|(topic_id, _), _| image.topic_by_id(*topic_id).is_some());
+    let known: Vec<_> = known.borrow().iter().map(|(of, offset)| (*of, *offset)).collect();
     let mut text = PointsText::default();
     for ((topic_id, partition), offset) in known {
         if let Some(topic) = image.topic_by_id(topic_id) {

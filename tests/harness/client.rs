@@ -9,6 +9,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::*;
@@ -123,6 +124,16 @@ impl Client {
         let answer = self.ask_as_the_crate(9, &request);
         let partition = &answer.responses[0].partition_responses[0];
         (partition.error_code, partition.base_offset)
+    }
+
+    /// The log start offset (ListOffsets, EARLIEST).
+    pub fn earliest(&mut self, topic: &str, partition: i32) -> i64 {
+        let wanted = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-2);
+        let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let listed = self.ask(7, &request).topics.remove(0).partitions.remove(0);
+        assert_eq!(listed.error_code, NONE);
+        listed.offset
     }
 
     /// What is at an offset, without waiting.
