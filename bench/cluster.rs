@@ -12,11 +12,12 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, RequestHeader, TopicName,
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -38,6 +39,9 @@ const PATIENCE_A_PARTITION: Duration = Duration::from_millis(20);
 
 /// How long a broker may take to make partitions.
 const CREATION_TIMEOUT_MS: i32 = 30_000;
+
+/// `ConfigResource.Type.TOPIC`.
+const TOPIC_RESOURCE: i8 = 2;
 
 /// Larger frames are no answers to anything asked here.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -325,7 +329,7 @@ fn create(connection: &mut Connection, name: &str, new: &NewTopic) -> Outcome<()
     let answer = connection.call(&request)?;
     let topic = answer.topics.first();
     let said = topic.map(|topic| (topic.error_code, topic.error_message.as_ref().map(|text| text.to_string())));
-    check_created(&format!("create topic {name}"), said)?;
+    check_done(&format!("create topic {name}"), said)?;
     while partitions < new.partitions {
         partitions = new.partitions.min(partitions + PARTITIONS_A_REQUEST);
         let topic = CreatePartitionsTopic::default()
@@ -336,13 +340,13 @@ fn create(connection: &mut Connection, name: &str, new: &NewTopic) -> Outcome<()
         let answer = connection.call(&request)?;
         let topic = answer.results.first();
         let said = topic.map(|topic| (topic.error_code, topic.error_message.as_ref().map(|text| text.to_string())));
-        check_created(&format!("give topic {name} {partitions} partitions"), said)?;
+        check_done(&format!("give topic {name} {partitions} partitions"), said)?;
     }
     Ok(())
 }
 
 /// What was said of the one topic that was asked for: error code and text.
-fn check_created(what: &str, said: Option<(i16, Option<String>)>) -> Outcome<()> {
+fn check_done(what: &str, said: Option<(i16, Option<String>)>) -> Outcome<()> {
     match said {
         Some((0, _)) => Ok(()),
         Some((code, text)) => {
@@ -351,6 +355,22 @@ fn check_created(what: &str, said: Option<(i16, Option<String>)>) -> Outcome<()>
         }
         None => Err(failure!("{what}: the answer names no topic")),
     }
+}
+
+/// Gives an option of a topic another value (IncrementalAlterConfigs).
+pub fn alter_topic(bootstrap: &str, name: &str, option: &str, value: &str) -> Outcome<()> {
+    let change = AlterableConfig::default()
+        .with_name(StrBytes::from_string(option.to_owned()))
+        .with_value(Some(StrBytes::from_string(value.to_owned())));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(TOPIC_RESOURCE)
+        .with_resource_name(StrBytes::from_string(name.to_owned()))
+        .with_configs(vec![change]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let answer = Connection::open(bootstrap)?.call(&request)?;
+    let resource = answer.responses.first();
+    let said = resource.map(|said| (said.error_code, said.error_message.as_ref().map(|text| text.to_string())));
+    check_done(&format!("set {option} of topic {name} to {value}"), said)
 }
 
 /// Deletes the topic if it exists and waits until it is gone.
@@ -434,7 +454,7 @@ fn offsets_request(topic: &Topic, partitions: &[i32], timestamp: i64) -> ListOff
 pub fn flush_messages(bootstrap: &str, topic: &str) -> Option<i64> {
     let mut connection = Connection::open(bootstrap).ok()?;
     let resource = DescribeConfigsResource::default()
-        .with_resource_type(2)
+        .with_resource_type(TOPIC_RESOURCE)
         .with_resource_name(StrBytes::from_string(topic.to_owned()))
         .with_configuration_keys(Some(vec![StrBytes::from_static_str("flush.messages")]));
     let answer = connection.call(&DescribeConfigsRequest::default().with_resources(vec![resource])).ok()?;

@@ -8,7 +8,7 @@
 //! prints says what an acknowledgement meant and where it was got.
 //!
 //! `produce`, `consume`, `end-to-end`, `partitions` and `drain` measure a broker,
-//! `start` times its start; `disk`, `net` and `fetch-paths` measure what the machine
+//! `topic` and `start` time what is done to topics and a start; `disk`, `net` and `fetch-paths` measure what the machine
 //! could do without one; `plot` draws what was measured; `micro` times what every record
 //! and request passes through, without a broker.
 
@@ -38,15 +38,16 @@ mod runs;
 mod start;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::json;
 
+use crate::cluster::NewTopic;
 use crate::failure::{Doing, Outcome};
 use crate::latency::Latencies;
 use crate::options::{
-    DiskOptions, FetchPathsOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, What, seconds,
+    DiskOptions, FetchPathsOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, TopicOptions, What, seconds,
 };
 use crate::report::{add, print, report_runs};
 
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         What::Drain(options) => report_runs(&options.target, |on| runs::drain(&options, on)),
         What::Plot(options) => plot(&options),
         What::Micro(options) => micro(&options),
+        What::Topic(options) => topic(&options),
         What::Start(options) => start(&options),
         What::Disk(options) => disk(&options),
         What::Net(options) => net(&options),
@@ -71,6 +73,30 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn topic(options: &TopicOptions) -> Outcome<()> {
+    let (bootstrap, name) = (&options.bootstrap, &options.topic);
+    let begun = Instant::now();
+    let done = match (options.doing.create, &options.doing.alter) {
+        (Some(partitions), _) => {
+            let (replication_factor, configs) = (options.replication_factor, options.topic_configs.clone());
+            let topic = cluster::topic(bootstrap, name, Some(&NewTopic { partitions, replication_factor, configs }))?;
+            // The metadata names leaders before there are logs; an offset comes from a log.
+            cluster::offsets(&topic, -1)?;
+            "created, and all of its partitions answered,"
+        }
+        (None, Some((option, value))) => {
+            cluster::alter_topic(bootstrap, name, option, value)?;
+            "changed"
+        }
+        (None, None) => {
+            cluster::delete_topic(bootstrap, name)?;
+            "deleted"
+        }
+    };
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    print(options.json.as_deref(), &format!("topic {name}: {done} after {ms:.1} ms"), &json!({ "kind": "topic", "ms": ms }))
 }
 
 fn start(options: &StartOptions) -> Outcome<()> {

@@ -40,6 +40,8 @@ pub enum What {
     Drain(DrainOptions),
     /// Draw latency curves of several runs into one SVG
     Plot(PlotOptions),
+    /// Create a topic, change its options or delete it, and time how long the broker takes
+    Topic(TopicOptions),
     /// Run a command and time how long the broker it starts takes to answer
     Start(StartOptions),
     /// Time checksums, codecs, the walk over records, requests and answers, in this process
@@ -294,6 +296,40 @@ pub struct StartOptions {
     /// The command that starts the broker; it is left running
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct TopicOptions {
+    /// Any broker of the cluster
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9092")]
+    pub bootstrap: String,
+    #[arg(long, default_value = "bench")]
+    pub topic: String,
+    #[command(flatten)]
+    pub doing: TopicDoing,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub replication_factor: i16,
+    /// Topic option for the creation, for example flush.messages=1
+    #[arg(long = "topic-config", value_name = "NAME=VALUE", value_parser = name_and_value, requires = "create")]
+    pub topic_configs: Vec<(String, String)>,
+    /// Write the result as JSON; - is standard output, instead of the line
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// One of these.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct TopicDoing {
+    /// Create it with so many partitions
+    #[arg(long, value_name = "PARTITIONS", value_parser = clap::value_parser!(i32).range(1..))]
+    pub create: Option<i32>,
+    /// Give an option of it another value
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub alter: Option<(String, String)>,
+    /// Delete it
+    #[arg(long)]
+    pub delete: bool,
 }
 
 #[derive(Args)]
