@@ -736,13 +736,12 @@ impl Partition {
     }
 
     /// Regular care, some times a minute.
-    pub fn upkeep(self: &Rc<Self>, now: UnixMs) {
+    pub fn upkeep(&self, now: UnixMs) {
         if now.since(self.expired.get()) >= EXPIRE_EVERY {
             self.expired.set(now);
             self.producers.borrow_mut().expire(now, self.producer_id_expiration_ms.get());
         }
         self.log.upkeep(now);
-        self.write_epochs();
     }
 
     /// Deletes what retention gives up, `most` segments at most. Gives their number.
@@ -952,7 +951,7 @@ impl Partition {
                 let path = partition.log.dir().join(EPOCHS_FILE);
                 let bytes = partition.epochs.borrow().encode();
                 if let Err(error) = partition.disk.write_file(&path, bytes).await {
-                    // Batches carry their epochs: nothing is lost. The next upkeep tries again.
+                    // Batches carry their epochs: nothing is lost. The next recovery point or the close tries again.
                     tracing::warn!("write {}: {error}", path.display());
                     partition.epochs_dirty.set(true);
                     break;
