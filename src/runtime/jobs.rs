@@ -1,4 +1,5 @@
-//! A core's helper: a thread for jobs that block, one after another.
+//! A core's helper: a thread for jobs that block, one after another; and several when the process
+//! stops.
 
 use std::io;
 use std::sync::mpsc;
@@ -7,8 +8,11 @@ use std::task::{Poll, Waker};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread ends when this is dropped and its jobs are done.
-pub(super) struct Helper(mpsc::Sender<Job>);
+/// The threads end when this is dropped and its jobs are done.
+pub(super) struct Helper {
+    jobs: mpsc::Sender<Job>,
+    queue: Arc<Mutex<mpsc::Receiver<Job>>>,
+}
 
 /// What a job gave, once it has ended.
 struct Place<T> {
@@ -19,10 +23,19 @@ struct Place<T> {
 impl Helper {
     /// Starts the thread, with the affinity of the one that calls.
     pub fn start() -> io::Result<Helper> {
-        let (sender, receiver) = mpsc::channel::<Job>();
-        let work = move || receiver.into_iter().for_each(|job| job());
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let helper = Helper { jobs, queue: Arc::new(Mutex::new(queue)) };
+        helper.add_thread()?;
+        Ok(helper)
+    }
+
+    /// One more thread, with the affinity of the one that calls. From now on jobs may run at the same time.
+    pub fn add_thread(&self) -> io::Result<()> {
+        let queue = Arc::clone(&self.queue);
+        let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let work = move || std::iter::from_fn(|| next().ok()).for_each(|job| job());
         std::thread::Builder::new().name("corelog-helper".to_owned()).spawn(work)?;
-        Ok(Helper(sender))
+        Ok(())
     }
 
     /// Runs `job` there and waits for it. It must not panic. Dropped meanwhile, the job is
@@ -43,7 +56,7 @@ impl Helper {
             };
             waker.into_iter().for_each(Waker::wake);
         });
-        self.0.send(job).expect("the helper ends after its core");
+        self.jobs.send(job).expect("the helper ends after its core");
         std::future::poll_fn(move |cx| {
             let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
             match place.result.take() {

@@ -103,8 +103,20 @@ pub(super) fn is_in_haste() -> bool {
     reactor::is_in_haste()
 }
 
+/// Gives this core's helper `count` more threads, for as long as the core runs: when it stops there are many files to
+/// flush, and file systems make flushes that are asked for at the same time durable together. While it serves, one
+/// thread leaves the drive to those who wait for records.
+pub fn reinforce_helper(count: usize) {
+    for _ in 0..count {
+        if let Err(error) = cores::current().helper().add_thread() {
+            tracing::warn!("start one more helper: {error}; it goes on with fewer");
+            return;
+        }
+    }
+}
+
 /// Runs a blocking job on this core's helper thread and waits for it. Jobs run
-/// one after another. A panic in the job becomes an error.
+/// one after another, until [`reinforce_helper`]. A panic in the job becomes an error.
 pub async fn on_helper<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let job = move || {
         // A panic must not end the helper.
@@ -306,6 +318,19 @@ mod tests {
                 assert_eq!(error.to_string(), "panic: bad job");
             }
             assert_eq!(on_helper(|| Ok(1)).await.unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn a_reinforced_helper_runs_jobs_at_the_same_time() {
+        run_one(async {
+            reinforce_helper(1);
+            let (one, other) = std::sync::mpsc::sync_channel::<()>(0);
+            let waits = on_helper(move || other.recv().map_err(io::Error::other));
+            let tells = on_helper(move || one.send(()).map_err(io::Error::other));
+            let (waited, told) = futures_lite::future::zip(waits, tells).await;
+            waited.unwrap();
+            told.unwrap();
         });
     }
 

@@ -700,6 +700,7 @@ async fn open_one(core: &Rc<Core>, job: Job) {
 
 /// Closes all partitions so that the next start needs no recovery. True when all could be.
 pub async fn close_all(core: &Rc<Core>) -> bool {
+    task::reinforce_helper(OPEN_AT_ONCE - 1);
     let partitions = Rc::new(RefCell::new(core.partitions.open()));
     let clean = Rc::new(Cell::new(!core.partitions.slots.borrow().values().any(|s| matches!(s, Slot::Failed(_)))));
     let mut ended = Vec::new();
