@@ -17,7 +17,8 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeConfigsRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, RequestHeader, TopicName,
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -410,6 +411,7 @@ pub fn delete_topic(bootstrap: &str, name: &str) -> Outcome<()> {
 pub fn offsets(topic: &Topic, timestamp: i64) -> Outcome<BTreeMap<i32, i64>> {
     let mut found = BTreeMap::new();
     let begun = Instant::now();
+    let patience = PATIENCE + PATIENCE_A_PARTITION * topic.partitions() as u32;
     for leader in &topic.leaders {
         let mut connection = Connection::open(&leader.address)?;
         let request = offsets_request(topic, &leader.partitions, timestamp);
@@ -420,7 +422,7 @@ pub fn offsets(topic: &Topic, timestamp: i64) -> Outcome<BTreeMap<i32, i64>> {
                 found.extend(partitions.by_ref().map(|partition| (partition.partition_index, partition.offset)));
                 break;
             };
-            if !is_retriable(wrong.error_code) || begun.elapsed() > PATIENCE {
+            if !is_retriable(wrong.error_code) || begun.elapsed() > patience {
                 let error = error_name(wrong.error_code);
                 return Err(failure!("list offsets of {}-{}: {error}", topic.name, wrong.partition_index));
             }

@@ -47,7 +47,8 @@ use crate::cluster::NewTopic;
 use crate::failure::{Doing, Outcome};
 use crate::latency::Latencies;
 use crate::options::{
-    DiskOptions, FetchPathsOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, TopicOptions, What, seconds,
+    DiskOptions, FetchPathsOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, TopicOptions, What,
+    seconds,
 };
 use crate::report::{add, print, report_runs};
 
@@ -96,7 +97,11 @@ fn topic(options: &TopicOptions) -> Outcome<()> {
         }
     };
     let ms = begun.elapsed().as_secs_f64() * 1e3;
-    print(options.json.as_deref(), &format!("topic {name}: {done} after {ms:.1} ms"), &json!({ "kind": "topic", "ms": ms }))
+    print(
+        options.json.as_deref(),
+        &format!("topic {name}: {done} after {ms:.1} ms"),
+        &json!({ "kind": "topic", "ms": ms }),
+    )
 }
 
 fn start(options: &StartOptions) -> Outcome<()> {
