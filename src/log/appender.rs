@@ -121,7 +121,7 @@ impl Log {
             let before = state.progress.appended();
             state.progress.append(last.plus(1), batch.len());
             let bytes_end = before.bytes + batch.len() as u64;
-            let open = state.buffer_for(&inner.memory, batch.len(), base);
+            let open = state.buffer_for(&inner.memory(), batch.len(), base);
             open.push(batch, base, last.plus(1), bytes_end, |place| self::stamp(place, stamp));
             let interval = state.config.index_interval_bytes.max(0) as u64;
             state.active().add(last, batch.len(), max_timestamp, interval);
@@ -291,7 +291,9 @@ impl Inner {
     /// The writer.
     async fn write_all(self: Rc<Self>) {
         loop {
-            let step = match self.next_step() {
+            let next = self.next_step();
+            self.state.borrow_mut().tasks.writing = !matches!(next, Step::End | Step::Wait);
+            let step = match next {
                 Step::End => break,
                 Step::Wait => {
                     self.work.wait().await;
@@ -300,6 +302,7 @@ impl Inner {
                 Step::Write => self.write_first().await,
                 Step::Begin(segment) => self.file_to_write(&segment).await.map(drop),
             };
+            self.stopped_writing();
             match step {
                 Ok(()) => self.leave_full(),
                 Err(Trouble::Full) => {
@@ -316,11 +319,25 @@ impl Inner {
         self.task_ended();
     }
 
+    /// The writer has done a step. Who holds it up waits for that.
+    fn stopped_writing(&self) {
+        let held = {
+            let mut state = self.state.borrow_mut();
+            state.tasks.writing = false;
+            state.held
+        };
+        if held {
+            self.task_ended();
+        }
+    }
+
     /// What the writer does next.
     fn next_step(&self) -> Step {
         let state = self.state.borrow();
         if matches!(state.condition, Condition::Ended(_)) {
             Step::End
+        } else if state.held {
+            Step::Wait
         } else if state.write_is_due() {
             Step::Write
         } else if state.segments.len() > 1 && !state.active().on_drive() {
@@ -390,14 +407,14 @@ impl Inner {
             let memory = frozen.memory();
             let replaced = state.tail.push(frozen);
             if let Some(replaced) = replaced {
-                self.memory.give_back(replaced);
+                self.memory().give_back(replaced);
             }
-            self.memory.add(self, memory, replaced.is_none());
+            self.memory().add(self, memory, replaced.is_none());
             write
         };
         // What a journal has already nobody waits for.
         let small = bytes.len() <= JOURNAL_ENTRY_BYTES_MAX && !self.state.borrow().is_journaled();
-        let urgent = self.memory.turns.begin_write(small);
+        let urgent = self.memory().turns.begin_write(small);
         loop {
             match file.write(Rc::clone(&bytes), position).await {
                 Ok(()) => break,
@@ -416,7 +433,7 @@ impl Inner {
         drop(urgent);
         self.wrote(reached);
         drop(room);
-        self.memory.trim();
+        self.memory().trim();
         Ok(())
     }
 
@@ -441,10 +458,10 @@ impl Inner {
         }
         let dir = self.dir();
         let makes_files = !segment.on_drive() && !self.is_vital.get();
-        let _turn = if makes_files { Some(self.memory.making.take(1).await) } else { None };
+        let memory = self.memory();
+        let _turn = if makes_files { Some(memory.making.take(1).await) } else { None };
         if !self.state.borrow().dir_exists {
             self.create_dir(&dir).await?;
-            self.state.borrow_mut().dir_exists = true;
         }
         let is_new = !segment.on_drive();
         if is_new {
@@ -475,7 +492,16 @@ impl Inner {
         if let Some(parent) = dir.parent() {
             self.disk.sync_dir(parent).await.map_err(|error| Trouble::of("sync the directory of", dir, &error))?;
         }
+        self.state.borrow_mut().dir_exists = true;
         Ok(())
+    }
+
+    /// As the first append does: makes the directory, for who wants it before.
+    pub(super) async fn make_dir(&self, dir: &Path) -> Result<(), String> {
+        self.create_dir(dir).await.map_err(|trouble| match trouble {
+            Trouble::Full => LogError::DiskFull(Rc::clone(&self.name)).to_string(),
+            Trouble::Broken(reason) => reason,
+        })
     }
 
     /// Gives a segment's file space up to `end` and a step beyond.
@@ -491,7 +517,7 @@ impl Inner {
         // What was asked for is not ahead of need.
         let ahead = if preallocates { 0 } else { wanted - end };
         let target =
-            match self.memory.space.ask(&self.disk, &self.dir(), end - allocated, ahead, self.is_vital.get()).await {
+            match self.memory().space.ask(&self.disk, &self.dir(), end - allocated, ahead, self.is_vital.get()).await {
                 Ok(Allowed::Nothing) => return Err(Trouble::Full),
                 Ok(Allowed::Need) => end,
                 // A file system that says nothing of itself says when it is full.
@@ -510,7 +536,7 @@ impl Inner {
             Ok(to) => {
                 segment.allocated.set(to);
                 segment.ahead.set(None);
-                segment.ahead.set(Some(self.memory.space.took(to - allocated, to - end)));
+                segment.ahead.set(Some(self.memory().space.took(to - allocated, to - end)));
                 Ok(())
             }
             // A file system that cannot allocate ahead: each write extends the file.
@@ -570,7 +596,7 @@ impl Inner {
         }
     }
 
-    fn wake_flusher(self: &Rc<Self>, at_once: bool) {
+    pub(super) fn wake_flusher(self: &Rc<Self>, at_once: bool) {
         let start = {
             let mut state = self.state.borrow_mut();
             if at_once && state.flush_to <= state.progress.flushed().offset {
@@ -616,7 +642,7 @@ impl Inner {
                 }
                 continue;
             };
-            let urgent = self.memory.turns.begin_write(bytes <= JOURNAL_ENTRY_BYTES_MAX as u64);
+            let urgent = self.memory().turns.begin_write(bytes <= JOURNAL_ENTRY_BYTES_MAX as u64);
             let flushed = file.flush().await;
             drop(urgent);
             if let Err(error) = flushed {
@@ -643,7 +669,7 @@ impl Inner {
         }
     }
 
-    async fn wait_flushed(&self, offset: Offset) -> Result<(), LogError> {
+    pub(super) async fn wait_flushed(&self, offset: Offset) -> Result<(), LogError> {
         let waiting = {
             let mut state = self.state.borrow_mut();
             if state.progress.flushed().offset >= offset {
@@ -670,14 +696,14 @@ impl Inner {
             if matches!(state.condition, Condition::Ended(_)) {
                 return;
             }
-            state.set_condition(&self.memory, Condition::Ended(error.clone()));
+            state.set_condition(&self.memory(), Condition::Ended(error.clone()));
             state.written_waiters.fail(&error);
             state.durable_waiters.fail(&error);
             state.flushed_waiters.fail(&error);
             state.open = None;
             state.full.clear();
         }
-        self.memory.refuse(self, &error);
+        self.memory().refuse(self, &error);
         self.work.raise();
         self.flush.raise();
         if let Some(observer) = self.observer() {
@@ -693,7 +719,7 @@ impl Inner {
         match state.condition {
             Condition::Online => {
                 tracing::warn!("{error}: appends are refused until there is space again");
-                state.set_condition(&self.memory, Condition::Full);
+                state.set_condition(&self.memory(), Condition::Full);
             }
             Condition::Full => {}
             Condition::Closing => {
@@ -716,7 +742,7 @@ impl Inner {
         let mut state = self.state.borrow_mut();
         if matches!(state.condition, Condition::Full) {
             tracing::info!("{} has space again", self.name);
-            state.set_condition(&self.memory, Condition::Online);
+            state.set_condition(&self.memory(), Condition::Online);
         }
     }
 
@@ -752,7 +778,7 @@ impl Inner {
     }
 
     /// Completes when `done` holds, looking each time a task of this log ends.
-    async fn wait_tasks(&self, done: impl Fn(&State) -> bool) {
+    pub(super) async fn wait_tasks(&self, done: impl Fn(&State) -> bool) {
         loop {
             let waiting = {
                 let mut state = self.state.borrow_mut();
@@ -784,7 +810,7 @@ impl Inner {
         self.flush.raise();
         self.wait_tasks(|state| {
             let tasks = &state.tasks;
-            !tasks.writer && !tasks.flusher && !tasks.sealer && !tasks.cleaner
+            !tasks.writer && !tasks.flusher && !tasks.sealer && !tasks.cleaner && !tasks.mover
         })
         .await;
     }
@@ -887,7 +913,7 @@ impl Inner {
         }
         match state.tail.drop_oldest(kept) {
             Some(bytes) => {
-                self.memory.give_back(bytes);
+                self.memory().give_back(bytes);
                 true
             }
             None => false,

@@ -188,7 +188,7 @@ fn small_appends_rewrite_the_block_they_end_in() {
         // The tail serves all of it from memory, and holds about what was written.
         let plan = log.read_plan(Offset(0), end, 1 << 20, true).unwrap();
         assert_eq!(plan.bytes_in_memory(), Some(log.size_bytes() as usize));
-        assert!(log.0.memory.used() < 3 * log.size_bytes() as usize, "{}", log.0.memory.used());
+        assert!(log.0.memory().used() < 3 * log.size_bytes() as usize, "{}", log.0.memory().used());
         log.close_cleanly().await.unwrap();
     });
 }

@@ -12,6 +12,7 @@
 //! | `times` | lookup by timestamp |
 //! | `segment`, `index`, `names`, `scan` | a segment's files |
 //! | `cleaner` | compaction |
+//! | `mover` | moving a log to another directory while it is written and read |
 //! | `recovery` | opening, whatever state the files were left in |
 //! | `retention` | giving up old segments, moving the log start, deletion |
 //! | `turns` | reads for consumers that lag stand back behind writes that are waited for |
@@ -32,6 +33,7 @@ mod extents;
 mod index;
 pub mod journal;
 mod memory;
+mod mover;
 mod names;
 mod points;
 mod progress;
@@ -59,13 +61,14 @@ use crate::runtime::disk::{Disk, File};
 pub use cleaner::{CleanError, Cleaned, Dirt, Means};
 pub use error::LogError;
 pub use memory::{Room, TailMemory};
+pub use mover::{Destination, Move, MoveError, MoveProgress, Moved};
 pub use names::{
     LOG, OFFSET_INDEX, SNAPSHOT, SegmentFile, TIME_INDEX, TRANSACTION_INDEX, file_name, parse as parse_file_name,
 };
 pub use points::Unpointed;
 pub use progress::{Point, Stage, Waiting};
 pub use read::ReadPlan;
-pub use recovery::Opened;
+pub use recovery::{Opened, end_on_drive};
 pub use times::FoundTime;
 
 use journal::JournalPlace;
@@ -154,9 +157,9 @@ struct Inner {
     name: Rc<str>,
     disk: Disk,
     dir: RefCell<Rc<Path>>,
-    memory: Rc<TailMemory>,
+    memory: RefCell<Rc<TailMemory>>,
     verify_reads: bool,
-    journal: Option<JournalPlace>,
+    journal: RefCell<Option<JournalPlace>>,
     unpointed: Option<Rc<Unpointed>>,
     /// See [`LogOptions::is_vital`].
     is_vital: Cell<bool>,
@@ -187,6 +190,10 @@ struct State {
     /// What a buffer should have room for, from what recent ones held.
     buffer_hint: usize,
     condition: Condition,
+    /// Nothing goes to a journal: the log is about to live elsewhere.
+    journal_off: bool,
+    /// And the writer is to begin nothing.
+    held: bool,
     written_waiters: Waiters,
     durable_waiters: Waiters,
     /// Those who wait for flushes of the segments.
@@ -229,6 +236,12 @@ struct Tasks {
     sealer: bool,
     /// The log is being cleaned.
     cleaner: bool,
+    /// The log is being moved to another directory.
+    mover: bool,
+    /// The writer is at its work, not waiting for any.
+    writing: bool,
+    /// Retention is renaming or removing files.
+    retention: bool,
     /// Writer and flusher are to end when they have nothing to do.
     retire: bool,
     /// Nothing was appended since the last upkeep.
@@ -377,11 +390,11 @@ impl Log {
         let waiting = {
             let state = inner.state.borrow();
             if !matches!(state.condition, Condition::Online) {
-                return Ok(inner.memory.take(0));
+                return Ok(inner.memory().take(0));
             }
-            match inner.memory.try_take(bytes) {
+            match inner.memory().try_take(bytes) {
                 Some(room) => return Ok(room),
-                None => inner.memory.wait(inner, bytes),
+                None => inner.memory().wait(inner, bytes),
             }
         };
         waiting.await.unwrap_or_else(|_| Err(LogError::Closed(Rc::clone(&inner.name))))
@@ -472,6 +485,19 @@ impl Log {
 impl Inner {
     fn dir(&self) -> Rc<Path> {
         Rc::clone(&self.dir.borrow())
+    }
+
+    fn memory(&self) -> Rc<TailMemory> {
+        Rc::clone(&self.memory.borrow())
+    }
+
+    /// Whether the log lives elsewhere than in `dir`, where something could not be done: then it is to be done
+    /// again. Waits for a hand-over that is under way.
+    async fn left(&self, dir: &Rc<Path>) -> bool {
+        if self.state.borrow().held {
+            self.wait_tasks(|state| !state.held).await;
+        }
+        !Rc::ptr_eq(dir, &self.dir())
     }
 
     fn observer(&self) -> Option<Rc<dyn Observer>> {
@@ -566,10 +592,11 @@ impl State {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        let memory = self.memory();
         let state = self.state.get_mut();
-        self.memory.give_back(state.tail.memory());
+        memory.give_back(state.tail.memory());
         if matches!(state.condition, Condition::Full) {
-            self.memory.log_is_not_full();
+            memory.log_is_not_full();
         }
     }
 }

@@ -75,6 +75,13 @@ impl Points {
         Points { last: Point { offset, bytes: 0 }, before, tried: None, snapshots }
     }
 
+    /// Of a log whose files lie elsewhere from now on: a point where its active segment begins, if any.
+    fn restarted(active: &Segment, appended: Point) -> Points {
+        let (size, bytes) = (active.size(), appended.bytes);
+        let last = Point { offset: active.base, bytes: bytes.saturating_sub(size) };
+        Points { last, before: size.saturating_sub(bytes), tried: None, snapshots: Vec::new() }
+    }
+
     /// Takes snapshots into account at which no segment begins any more.
     pub fn add_snapshots(&mut self, offsets: &[Offset]) {
         self.snapshots.extend_from_slice(offsets);
@@ -209,6 +216,13 @@ impl Inner {
             self.disk.write_file(&path, bytes).await.map_err(|error| LogError::io("write", &path, &error))?;
         }
         Ok(())
+    }
+
+    /// The files lie in another directory from now on, without those of points.
+    pub(super) fn restart_points(&self) {
+        let mut state = self.state.borrow_mut();
+        let points = Points::restarted(state.active(), state.progress.appended());
+        state.points = points;
     }
 
     /// A segment was sealed, and the snapshot of the offset where the next one begins is in

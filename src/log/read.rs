@@ -7,6 +7,7 @@
 //! verified. For readers that read on it is larger than what was asked for, and the next
 //! one is read while they take it.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::base::limits::{BLOCK_BYTES, EXTENT_BYTES, LOG_READ_BYTES_MAX};
@@ -219,7 +220,8 @@ impl DrivePlan {
     /// it. `None`: the log has no such batch any more.
     async fn extent(&mut self, reader: Reader) -> Result<Option<Rc<Extent>>, LogError> {
         loop {
-            let read = self.read_segment(reader).await;
+            let dir = self.log.dir();
+            let read = self.read_segment(reader, &dir).await;
             if self.segment.is_replaced() {
                 // Whatever was read by its name may have been of the segment that compaction put in its place.
                 let state = self.log.state.borrow();
@@ -227,6 +229,9 @@ impl DrivePlan {
                     return Err(error.clone());
                 }
                 self.segment = Rc::clone(&state.segments[state.segment_of(self.wanted.from)]);
+                continue;
+            }
+            if read.is_err() && self.log.left(&dir).await {
                 continue;
             }
             if let Some(extent) = read? {
@@ -245,22 +250,21 @@ impl DrivePlan {
     }
 
     /// The extent of the plan's segment; `None` if it has none of the wanted batches.
-    async fn read_segment(&self, reader: Reader) -> Result<Option<Rc<Extent>>, LogError> {
+    async fn read_segment(&self, reader: Reader, dir: &Rc<Path>) -> Result<Option<Rc<Extent>>, LogError> {
         let (log, segment, wanted) = (&self.log, &self.segment, self.wanted);
-        let dir = log.dir();
         let (interval, filed) = {
             let state = log.state.borrow();
             (state.config.index_interval_bytes.max(0) as u64, state.progress.filed().offset)
         };
         log.touch(segment);
-        segment.load_indexes(&log.disk, &dir, interval).await?;
+        segment.load_indexes(&log.disk, dir, interval).await?;
         let size = segment.size();
         let relative = wanted.from.0 - segment.base.0;
         let (floor, ceiling) = segment
             .with_indexes(|indexes| (indexes.offsets.floor(relative), indexes.offsets.ceiling(relative)))
             .unwrap_or((0, None));
-        let file = segment.file(&log.disk, &dir).await?;
-        let path = segment.log_path(&dir);
+        let file = segment.file(&log.disk, dir).await?;
+        let path = segment.log_path(dir);
         let read_error = |error: std::io::Error| LogError::io("read", &path, &error);
 
         // Where a reader stopped, the batch's place is known; else it begins between floor and ceiling.
@@ -278,7 +282,7 @@ impl DrivePlan {
                 (end.next_multiple_of(BLOCK_BYTES as u64) - position / BLOCK_BYTES as u64 * BLOCK_BYTES as u64) as usize
             };
             // What cannot be kept is no larger than need be.
-            let memory = log.memory.extents.take(span(len));
+            let memory = log.memory().extents.take(span(len));
             if memory.is_none() {
                 if reader == Reader::Expected {
                     return Ok(None);
@@ -286,7 +290,7 @@ impl DrivePlan {
                 len = least;
             }
             let len_here = (len as u64).min(size - position) as usize;
-            let bytes = log.memory.turns.read(&file, position, len_here).await.map_err(read_error)?;
+            let bytes = log.memory().turns.read(&file, position, len_here).await.map_err(read_error)?;
             if segment.is_replaced() {
                 return Ok(None);
             }
@@ -295,7 +299,7 @@ impl DrivePlan {
                     let kept = memory.is_some();
                     let extent = Rc::new(collected.finish(segment.base, wanted.from, bytes, position, memory));
                     if kept {
-                        log.extents.keep(log, &log.memory.extents, &extent);
+                        log.extents.keep(log, &log.memory().extents, &extent);
                     }
                     return Ok(Some(extent));
                 }

@@ -28,7 +28,7 @@ use crate::record::BatchView;
 use crate::runtime::disk::{DirEntry, Disk, File};
 
 use super::index::{IndexedBatch, Indexes, Youngest};
-use super::names::{self, CLEANED, DELETED, LOG, OFFSET_INDEX, SWAP, TIME_INDEX};
+use super::names::{self, CLEANED, DELETED, LOG, OFFSET_INDEX, SWAP, SegmentFile, TIME_INDEX};
 use super::points::Points;
 use super::progress::Progress;
 use super::scan::{self, Expect, Fault, Range, Reason};
@@ -95,12 +95,12 @@ impl Log {
         {
             let mut state = inner.state.borrow_mut();
             match &state.condition {
-                Condition::Online | Condition::Full => state.set_condition(&inner.memory, Condition::Closing),
+                Condition::Online | Condition::Full => state.set_condition(&inner.memory(), Condition::Closing),
                 Condition::Closing => {}
                 Condition::Ended(error) => return Err(error.clone()),
             }
         }
-        inner.memory.refuse(inner, &LogError::Closed(Rc::clone(&inner.name)));
+        inner.memory().refuse(inner, &LogError::Closed(Rc::clone(&inner.name)));
         self.file().await?;
         inner.stop_tasks().await;
         let (unsealed, dirty) = {
@@ -261,6 +261,8 @@ impl Opening<'_> {
             tail: Default::default(),
             buffer_hint: 0,
             condition: Condition::Online,
+            journal_off: false,
+            held: false,
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
             flushed_waiters: Default::default(),
@@ -283,9 +285,9 @@ impl Opening<'_> {
             name: Rc::clone(self.name),
             disk: self.disk.clone(),
             dir: std::cell::RefCell::new(Rc::from(self.dir)),
-            memory: Rc::clone(&self.options.memory),
+            memory: Rc::clone(&self.options.memory).into(),
             verify_reads: self.options.verify_reads,
-            journal: self.options.journal.clone(),
+            journal: self.options.journal.clone().into(),
             unpointed: self.options.unpointed.clone(),
             is_vital: self.options.is_vital.into(),
             state: std::cell::RefCell::new(state),
@@ -687,6 +689,29 @@ impl Opening<'_> {
     async fn sync_dir(&self) -> Result<(), LogError> {
         self.disk.sync_dir(self.dir).await.map_err(|error| LogError::io("sync", self.dir, &error))
     }
+}
+
+/// Where the log in `dir` ends by its last segment: behind the last batch there that is right. Changes nothing.
+///
+/// # Errors
+/// A file operation failed.
+pub async fn end_on_drive(disk: &Disk, dir: &Path) -> Result<Offset, LogError> {
+    let entries = disk.list(dir).await.map_err(|error| LogError::io("list", dir, &error))?;
+    let logs = entries.iter().filter_map(|entry| names::parse(&entry.name).map(|file| (file, entry.len)));
+    let last = logs.filter(|(file, _)| file.kind == LOG && file.suffix.is_empty()).max_by_key(|(file, _)| file.base);
+    let Some((SegmentFile { base, .. }, len)) = last else {
+        return Ok(Offset::ZERO);
+    };
+    let segment = Segment::found(base, len, now());
+    let path = segment.log_path(dir);
+    let file = segment.file_of_killed(disk, dir).await?;
+    let range = Range { from: 0, to: file.length() };
+    let scanned = scan::scan(&file, range, Expect::exact_after_first(base), &mut |_, _| {}).await;
+    let _ = segment.take_file();
+    let ended = file.close().await;
+    let next = scanned.map_err(|error| LogError::io("read", &path, &error))?.next;
+    ended.map_err(|error| LogError::io("close", &path, &error))?;
+    Ok(next)
 }
 
 /// Whether a sealed segment with index files needs no check: it was closed or

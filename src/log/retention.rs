@@ -12,7 +12,7 @@ use crate::runtime::task::{self, OnPanic, Queue};
 
 use super::names::{DELETED, LOG, OFFSET_INDEX, SNAPSHOT, TIME_INDEX, TRANSACTION_INDEX, file_name};
 use super::segment::Segment;
-use super::{Condition, Log, LogError};
+use super::{Condition, Inner, Log, LogError};
 
 /// What one pass over the oldest segments knows.
 struct Pass {
@@ -139,12 +139,14 @@ impl Log {
         {
             let mut state = inner.state.borrow_mut();
             let first = state.segments.front().is_some_and(|first| Rc::ptr_eq(first, segment));
-            if !first || !segment.is_sealed() || segment.is_pinned() || state.segments.len() < 2 {
+            if !first || !segment.is_sealed() || segment.is_pinned() || state.segments.len() < 2 || state.held {
                 return Ok(false);
             }
+            state.tasks.retention = true;
             state.segments.pop_front();
             state.start = state.start.max(next_base);
         }
+        let _under_way = UnderWay(inner);
         let dir = self.dir();
         let at_once = self.config().file_delete_delay_ms <= 0;
         // The log itself first: without it the others are leftovers that an opening removes.
@@ -209,6 +211,16 @@ impl Log {
     }
 }
 
+/// Says that files are being renamed or removed, until it is dropped.
+struct UnderWay<'a>(&'a Inner);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state.borrow_mut().tasks.retention = false;
+        self.0.task_ended();
+    }
+}
+
 /// Removes files that were renamed to `.deleted`: at once, or in the background after a delay in milliseconds.
 pub(super) async fn remove_later(disk: &Disk, renamed: Vec<PathBuf>, delay_ms: i64) {
     if delay_ms <= 0 {
@@ -223,7 +235,10 @@ pub(super) async fn remove_later(disk: &Disk, renamed: Vec<PathBuf>, delay_ms: i
 
 async fn remove_files(disk: &Disk, paths: &[PathBuf]) {
     for path in paths {
-        if let Err(error) = disk.remove(path).await {
+        if let Err(error) = disk.remove(path).await
+            // The log was moved or deleted, and they with its old directory.
+            && error.kind() != io::ErrorKind::NotFound
+        {
             // The next opening removes it.
             tracing::warn!("remove {}: {error}", path.display());
         }

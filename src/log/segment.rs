@@ -52,6 +52,8 @@ pub(super) struct Segment {
     pinned: Cell<bool>,
     /// Its index files are being written again.
     rebuilding: Cell<bool>,
+    /// How often its log was moved to another directory.
+    moves: Cell<u32>,
 }
 
 impl Segment {
@@ -75,6 +77,7 @@ impl Segment {
             replaced: Cell::new(false),
             pinned: Cell::new(false),
             rebuilding: Cell::new(false),
+            moves: Cell::new(0),
         }
     }
 
@@ -235,7 +238,12 @@ impl Segment {
             let _ = turn.await;
         }
         let _turn = Turn(self);
+        let moves = self.moves.get();
         let opened = disk.open(&self.log_path(dir), how).await?;
+        if self.moves.get() != moves {
+            // The file of a directory that was left meanwhile. Who asks by the log's directory asks again.
+            return Err(io::ErrorKind::NotFound.into());
+        }
         *self.file.borrow_mut() = Some(opened.clone());
         Ok(opened)
     }
@@ -272,6 +280,13 @@ impl Segment {
     /// Whether its index files are being written again.
     pub fn is_rebuilding(&self) -> bool {
         self.rebuilding.get()
+    }
+
+    /// Its log lives in another directory from now on: a file that is being opened by its old name is
+    /// not taken. Gives the one that is open.
+    pub fn moved(&self) -> Option<File> {
+        self.moves.set(self.moves.get() + 1);
+        self.take_file()
     }
 
     pub fn is_open(&self) -> bool {

@@ -123,11 +123,15 @@ impl Log {
                 return Ok(youngest);
             }
             self.0.touch(&segment);
-            let loaded = segment.load_indexes(&self.0.disk, &self.dir(), interval).await;
+            let dir = self.dir();
+            let loaded = segment.load_indexes(&self.0.disk, &dir, interval).await;
             if segment.is_replaced() {
                 // What bears its name is of the segment that compaction put in its place.
                 let state = self.0.state.borrow();
                 segment = Rc::clone(&state.segments[state.segment_of(segment.base)]);
+                continue;
+            }
+            if loaded.is_err() && self.0.left(&dir).await {
                 continue;
             }
             loaded?;

@@ -10,6 +10,7 @@
 //! | `points` | recovery points and `recovery-point-offset-checkpoint` |
 //! | `offsets` | ListOffsets and OffsetForLeaderEpoch |
 //! | `watchers` | parked fetches |
+//! | `moved` | a partition that goes to another data directory, and what a start finds of that |
 //!
 //! **High watermark.** On a single node it is the committed offset: what is *durable*
 //! when the topic flushes each append (`flush.messages=1`), else what is *written*.
@@ -20,6 +21,7 @@
 
 mod aborted;
 mod epochs;
+pub mod moved;
 mod offsets;
 mod points;
 mod producers;
@@ -981,9 +983,8 @@ impl Observer for Partition {
     }
 
     fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let metadata = format!("version: 0\ntopic_id: {}", self.topic_id);
         self.epochs_dirty.set(false);
-        vec![(METADATA_FILE, metadata.into_bytes()), (EPOCHS_FILE, self.epochs.borrow().encode())]
+        self.small_files()
     }
 }
 
@@ -1182,5 +1183,7 @@ mod cleaner_tests;
 mod journal_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod move_tests;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@
 //! Never believes a batch whose checksum is wrong: writing it again would make it right.
 
 mod map;
-mod pace;
+pub(super) mod pace;
 mod plan;
 mod rewrite;
 mod swap;
@@ -154,6 +154,9 @@ impl Log {
             let upper = state.segments.partition_point(|segment| segment.base < dirt.upper);
             if state.segments.range(..upper).any(|segment| !segment.is_sealed()) {
                 return Err(CleanError::GivenUp("what was to be cleaned is not sealed"));
+            }
+            if state.tasks.mover {
+                return Err(CleanError::GivenUp("the log is being moved to another directory"));
             }
             if std::mem::replace(&mut state.tasks.cleaner, true) {
                 return Err(CleanError::GivenUp("it is being cleaned already"));
@@ -288,6 +291,9 @@ impl Run<'_> {
         match state.condition {
             Condition::Online | Condition::Full if !state.config.cleanup_policy.compact => {
                 Err(CleanError::GivenUp("the log is not compacted any more"))
+            }
+            Condition::Online | Condition::Full if state.tasks.mover => {
+                Err(CleanError::GivenUp("the log is being moved to another directory"))
             }
             Condition::Online | Condition::Full => Ok(()),
             Condition::Closing | Condition::Ended(_) => Err(CleanError::GivenUp("the log has ended")),

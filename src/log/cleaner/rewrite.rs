@@ -64,7 +64,7 @@ impl Reader {
         while self.position < self.size {
             run.goes_on()?;
             let len = (self.wanted as u64).min(self.size - self.position) as usize;
-            let turns = &run.log.memory.turns;
+            let turns = Rc::clone(&run.log.memory().turns);
             let bytes = turns.read(&self.file, self.position, len).await.map_err(|error| self.failed(&error))?;
             run.done.read_bytes += bytes.len() as u64;
             run.passed(bytes.len()).await?;
@@ -172,13 +172,13 @@ impl Writer {
         let len = self.buffer.len();
         self.buffer.pad_to_block();
         // What is reserved on the drive is for what must go on; cleaning can wait.
-        let (space, need) = (&run.log.memory.space, self.buffer.len() as u64);
+        let (space, need) = (Rc::clone(&run.log.memory().space), self.buffer.len() as u64);
         let allowed = space.ask(&run.log.disk, &run.log.dir(), need, 0, run.log.is_vital.get()).await;
         if matches!(allowed.map_err(|error| failed(run, "write", &self.path, &error))?, Allowed::Nothing) {
             return Err(CleanError::DiskFull(Rc::clone(&run.log.name)));
         }
         drop(space.took(need, 0));
-        let turns = &run.log.memory.turns;
+        let turns = Rc::clone(&run.log.memory().turns);
         let written = turns.write(&self.file, &self.buffer, self.written).await;
         written.map_err(|error| failed(run, "write", &self.path, &error))?;
         self.written += len as u64;

@@ -165,7 +165,7 @@ impl Run<'_> {
             bytes += dropped;
         }
         drop(state);
-        log.memory.forget(log, count, bytes);
+        log.memory().forget(log, count, bytes);
         // Places in the old files say nothing of the new one.
         log.extents.forget_segments(&group.segments);
         Ok(shown)

@@ -311,7 +311,7 @@ impl Journal {
             held.chain(pending).collect()
         };
         for log in logs {
-            log.leave_journal();
+            log.leave_journal(self);
         }
         self.filing.raise();
     }

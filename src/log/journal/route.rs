@@ -16,7 +16,7 @@ use crate::base::Offset;
 use crate::base::limits::FLUSH_LATER;
 
 use super::format::GroupBuilder;
-use super::{JournalPlace, Mark};
+use super::{Journal, JournalPlace, Mark};
 use crate::log::progress::{Journaled, Point};
 use crate::log::{Condition, Inner, LogError, State};
 
@@ -66,7 +66,8 @@ impl State {
     /// Chooses the way of a batch of `size` bytes that was just appended behind `before`:
     /// true for the journal.
     fn choose(&mut self, place: Option<&JournalPlace>, before: Point, size: usize) -> bool {
-        let Some(journal) = place.map(|place| &place.journal).filter(|journal| journal.is_ready()) else {
+        let journal = place.map(|place| &place.journal).filter(|journal| journal.is_ready() && !self.journal_off);
+        let Some(journal) = journal else {
             self.route.to_journal = false;
             return false;
         };
@@ -94,7 +95,8 @@ impl Inner {
         let (write, settle) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
-            if state.choose(self.journal.as_ref(), before, size) {
+            let journal = self.journal.borrow();
+            if state.choose(journal.as_ref(), before, size) {
                 offer = !std::mem::replace(&mut state.route.queued, true);
                 if !state.active().on_drive() {
                     // Files are made in the background, long before the journal wants its
@@ -106,8 +108,8 @@ impl Inner {
             }
             (state.write_is_due(), state.settle_is_due())
         };
-        if offer && let Some(place) = &self.journal {
-            place.journal.offer(Rc::clone(self));
+        if offer && let Some(journal) = self.own_journal() {
+            journal.offer(Rc::clone(self));
         }
         if settle {
             self.note_flush_due(false);
@@ -117,8 +119,30 @@ impl Inner {
         }
     }
 
+    fn own_journal(&self) -> Option<Rc<Journal>> {
+        self.journal.borrow().as_ref().map(|place| Rc::clone(&place.journal))
+    }
+
+    /// Whether `journal` is the log's. One that the log has left says nothing of it any more: what it has is
+    /// in the segments.
+    fn is_in(&self, journal: &Journal) -> bool {
+        self.journal.borrow().as_ref().is_some_and(|place| std::ptr::eq(&*place.journal, journal))
+    }
+
+    /// The log goes to another journal, or to none. Everything it has is flushed in its segments.
+    pub(in crate::log) fn change_journal(&self, journal: Option<Rc<Journal>>) {
+        let mut place = self.journal.borrow_mut();
+        let of = place.take();
+        *place = of.zip(journal).map(|(of, journal)| JournalPlace { journal, ..of });
+        // Places on lists, and what a flush would make durable, are of the journal before.
+        self.state.borrow_mut().route = Route::default();
+    }
+
     /// What the journal should take; `None` if nothing.
-    pub(super) fn waiting_for_journal(&self) -> Option<Waiting> {
+    pub(super) fn waiting_for_journal(&self, journal: &Journal) -> Option<Waiting> {
+        if !self.is_in(journal) {
+            return None;
+        }
         let state = self.state.borrow();
         let from = state.route.taken.filter(|_| state.route.to_journal)?;
         let to = state.progress.appended();
@@ -131,7 +155,10 @@ impl Inner {
     }
 
     /// It stands in the journal's queue no more.
-    pub(super) fn left_queue(&self) {
+    pub(super) fn left_queue(&self, journal: &Journal) {
+        if !self.is_in(journal) {
+            return;
+        }
         self.state.borrow_mut().route.queued = false;
     }
 
@@ -144,7 +171,8 @@ impl Inner {
         group: &mut GroupBuilder,
         enter: impl FnOnce(Option<usize>) -> usize,
     ) {
-        let place = self.journal.as_ref().expect("only logs with a journal stand in its queue");
+        let place = self.journal.borrow();
+        let place = place.as_ref().expect("only logs with a journal stand in its queue");
         let mut state = self.state.borrow_mut();
         group.entry(place.topic, place.partition, waiting.from.offset, waiting.to.offset, waiting.len());
         state.buffers().show_behind(waiting.from.bytes, |batches| group.push(batches));
@@ -155,7 +183,10 @@ impl Inner {
 
     /// A group with something of this log is written. True when the log was not known to
     /// have something that is to be flushed, and now has.
-    pub(super) fn journaled(&self, journaled: Journaled) -> bool {
+    pub(super) fn journaled(&self, journal: &Journal, journaled: Journaled) -> bool {
+        if !self.is_in(journal) {
+            return false;
+        }
         let news = {
             let mut state = self.state.borrow_mut();
             if matches!(state.condition, Condition::Ended(_)) {
@@ -175,16 +206,26 @@ impl Inner {
     }
 
     /// The journal was flushed after all that is written of this log.
-    pub(super) fn journal_flushed(&self) {
+    pub(super) fn journal_flushed(&self, journal: &Journal) {
+        if !self.is_in(journal) {
+            return;
+        }
         let unflushed = self.state.borrow_mut().route.unflushed.take();
         if let Some(to) = unflushed {
-            self.journaled(Journaled { to, durable: true });
+            self.journaled(journal, Journaled { to, durable: true });
         }
     }
 
     /// There is no journal for this log any more, for now or for good: what waits goes to
     /// the segment, with everything before it.
-    pub(super) fn leave_journal(self: &Rc<Self>) {
+    pub(super) fn leave_journal(self: &Rc<Self>, journal: &Journal) {
+        if self.is_in(journal) {
+            self.go_to_segment();
+        }
+    }
+
+    /// What waits goes to the segment, with everything before it.
+    pub(in crate::log) fn go_to_segment(self: &Rc<Self>) {
         {
             let mut state = self.state.borrow_mut();
             state.route.queued = false;
@@ -236,8 +277,8 @@ impl Inner {
 
     /// Has the journal flushed, for what of this log is in it.
     pub(in crate::log) fn want_journal_flushed(&self, at_once: bool) {
-        if let Some(place) = &self.journal {
-            place.journal.flush_within(if at_once { Duration::ZERO } else { FLUSH_LATER });
+        if let Some(journal) = self.own_journal() {
+            journal.flush_within(if at_once { Duration::ZERO } else { FLUSH_LATER });
         }
     }
 }

@@ -78,7 +78,7 @@ impl Journal {
         let mut logs: Vec<(Rc<Inner>, Waiting)> = Vec::new();
         loop {
             let Some(log) = self.state.borrow().pending.front().cloned() else { break };
-            let waiting = log.waiting_for_journal();
+            let waiting = log.waiting_for_journal(self);
             if let Some(waiting) = waiting {
                 let more = ENTRY_HEAD_BYTES + waiting.len();
                 if len + more > limit {
@@ -87,7 +87,7 @@ impl Journal {
                 len += more;
                 logs.push((Rc::clone(&log), waiting));
             }
-            log.left_queue();
+            log.left_queue(self);
             self.state.borrow_mut().pending.pop_front();
         }
         if logs.is_empty() {
@@ -99,7 +99,7 @@ impl Journal {
             tracing::debug!("all regions of the journal are in use: logs write to their segments");
             let pending: Vec<_> = self.state.borrow_mut().pending.drain(..).collect();
             for log in logs.into_iter().map(|(log, _)| log).chain(pending) {
-                log.leave_journal();
+                log.leave_journal(self);
             }
             self.filing.raise();
             return None;
@@ -162,7 +162,7 @@ impl Journal {
         }
         let durable_by_itself = durable && alone;
         for (log, to) in &logs {
-            if log.journaled(Journaled { to: *to, durable: durable_by_itself }) {
+            if log.journaled(self, Journaled { to: *to, durable: durable_by_itself }) {
                 self.state.borrow_mut().unflushed.push(Rc::clone(log));
             }
         }
@@ -189,7 +189,7 @@ impl Journal {
         }
         self.state.borrow_mut().durable = sequence;
         for log in logs {
-            log.journal_flushed();
+            log.journal_flushed(self);
         }
     }
 }
