@@ -120,6 +120,15 @@ class Peer:
         fields = Path(f"/proc/{self.process}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def settle(self, patience=60):
+        """Waits until it has nothing to do: a second in which it used less than a twentieth of a CPU."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < patience:
+            used = self.cpu_seconds()
+            time.sleep(1)
+            if self.cpu_seconds() - used < 0.05:
+                return
+
     def resident_mb(self):
         status = Path(f"/proc/{self.process}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024 / 1e6
