@@ -485,7 +485,7 @@ fn what_cannot_be_taken_over_is_refused_and_left_as_it_is() {
     refused(|data| partition(data, replicas), "replicas that are not on node 1 alone: lasting-0 [1, 2]");
     let directories =
         PartitionChangeRecord { leader: -2, directories: Some(vec![Uuid([9; 16])]), ..Default::default() };
-    refused(|data| partition(data, directories), "partitions lie in a log directory that is not this one");
+    refused(|data| partition(data, directories), "partitions lie in a log directory that is not one of these");
     let voters =
         r#"{"leaderId":1,"leaderEpoch":1,"votedId":-1,"currentVoters":[{"voterId":1},{"voterId":2}],"data_version":0}"#;
     let quorum = |data: &Path| std::fs::write(data.join("__cluster_metadata-0/quorum-state"), voters).unwrap();

@@ -11,7 +11,7 @@ use corelog::base::{NodeId, Offset, UnixMs, Uuid};
 use corelog::log::TailMemory;
 use corelog::metadata::controller::{Answer, Endpoint, NewTopic, Registration};
 use corelog::metadata::journal::DIRECTORY;
-use corelog::metadata::properties::{self, Format};
+use corelog::metadata::properties::{self, DirSet, Format};
 use corelog::metadata::{Controller, Intention, Journal, JournalOptions, Replay};
 use corelog::runtime::disk::Disk;
 use corelog::{config::BrokerConfig, runtime};
@@ -59,7 +59,9 @@ impl Cluster {
 /// A data directory that was formatted and started twice, with topics and a snapshot.
 fn prepare(dir: &Path) -> Vec<String> {
     let how = Format { node_id: NODE, cluster_id: None, ignore_formatted: false };
-    let directory_id = properties::format(dir, &how).unwrap().properties.directory_id;
+    let dirs = [dir.to_owned()];
+    let formatted = properties::format_all(DirSet { dirs: &dirs, metadata: dir }, &how).unwrap();
+    let directory_id = formatted[0].1.properties.directory_id;
     let mut topics = Vec::new();
     for start in 0..2 {
         runtime::run_one(async {
@@ -72,6 +74,7 @@ fn prepare(dir: &Path) -> Vec<String> {
                 endpoints: vec![endpoint],
                 rack: None,
                 log_dirs: vec![directory_id],
+                placed: vec![],
             };
             assert!(matches!(
                 cluster.want(Intention::RegisterBroker(registration)).await,

@@ -1,5 +1,6 @@
-//! DescribeLogDirs (35), versions 1–4: the data directory, and how large each log in it is.
+//! DescribeLogDirs (35), versions 1–4: the data directories, and how large each log in them is.
 //!
+//! - A directory that has failed has an error instead (KAFKA_STORAGE_ERROR).
 //! - All partitions, or those that are named; ones that are not here are left out, as in Kafka.
 //! - In `advertise=core` mode each core answers for its own partitions, as the broker it is
 //!   shown as.
@@ -18,8 +19,9 @@ use kafka_protocol::protocol::StrBytes;
 use super::Context;
 use super::errors::{self, Code};
 use crate::shard::Core;
+use crate::shard::dirs::{self, DataDir};
 use crate::shard::messages::{Answer, Call};
-use crate::shard::partitions;
+use crate::shard::partitions::{self, LogSize};
 
 pub async fn handle(core: &Rc<Core>, request: DescribeLogDirsRequest, context: &Context) -> DescribeLogDirsResponse {
     let wanted: Option<HashMap<&str, HashSet<i32>>> = request.topics.as_ref().map(|topics| {
@@ -37,13 +39,41 @@ pub async fn handle(core: &Rc<Core>, request: DescribeLogDirsRequest, context: &
             sizes.extend(found);
         }
     }
+    let mut results = Vec::with_capacity(core.dirs().count());
+    for (index, dir) in core.dirs().all() {
+        let here = sizes.iter().filter(|log| log.dir == index);
+        results.push(describe(core, dir, here, wanted.as_ref(), context).await);
+    }
+    DescribeLogDirsResponse::default().with_error_code(errors::NONE).with_results(results)
+}
+
+async fn describe(
+    core: &Core,
+    dir: &DataDir,
+    logs: impl Iterator<Item = &LogSize>,
+    wanted: Option<&HashMap<&str, HashSet<i32>>>,
+    context: &Context,
+) -> DescribeLogDirsResult {
+    // Kafka shows it absolute.
+    let result = DescribeLogDirsResult::default().with_log_dir(StrBytes::from_string(dirs::shown(dir.path())));
+    let failed = Code::KafkaStorageError.code();
+    if !dir.is_online() {
+        return result.with_error_code(failed);
+    }
+    let space = match core.disk().space(dir.path()).await {
+        Ok(space) => space,
+        Err(error) => {
+            tracing::warn!("ask for the space of {}: {error}", dir.path().display());
+            return result.with_error_code(failed);
+        }
+    };
     let image = core.image();
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for log in sizes {
+    for log in logs {
         // One that was deleted meanwhile has no name any more.
         let Some(topic) = image.topic_by_id(log.topic_id) else { continue };
         let name: &str = &topic.name;
-        if wanted.as_ref().is_none_or(|wanted| wanted.get(name).is_some_and(|some| some.contains(&log.partition))) {
+        if wanted.is_none_or(|wanted| wanted.get(name).is_some_and(|some| some.contains(&log.partition))) {
             let partition = DescribeLogDirsPartition::default()
                 .with_partition_index(log.partition)
                 .with_partition_size(log.bytes as i64);
@@ -55,22 +85,9 @@ pub async fn handle(core: &Rc<Core>, request: DescribeLogDirsRequest, context: &
         let name = TopicName(StrBytes::from_string(name.to_owned()));
         DescribeLogDirsTopic::default().with_name(name).with_partitions(partitions)
     });
-    // Kafka shows it absolute.
-    let dir = std::path::absolute(core.data_dir()).unwrap_or_else(|_| core.data_dir().to_owned());
-    let result =
-        DescribeLogDirsResult::default().with_log_dir(StrBytes::from_string(dir.to_string_lossy().into_owned()));
-    let result = match core.disk().space(core.data_dir()).await {
-        Ok(space) => {
-            let result = result.with_topics(topics.collect());
-            match context.version {
-                4.. => result.with_total_bytes(space.total as i64).with_usable_bytes(space.free as i64),
-                _ => result,
-            }
-        }
-        Err(error) => {
-            tracing::warn!("ask for the space of {}: {error}", dir.display());
-            result.with_error_code(Code::KafkaStorageError.code())
-        }
-    };
-    DescribeLogDirsResponse::default().with_error_code(errors::NONE).with_results(vec![result])
+    let result = result.with_topics(topics.collect());
+    match context.version {
+        4.. => result.with_total_bytes(space.total as i64).with_usable_bytes(space.free as i64),
+        _ => result,
+    }
 }

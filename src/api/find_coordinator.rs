@@ -78,7 +78,7 @@ async fn find(core: &Rc<Core>, context: &Context, key_type: i8, key: &str) -> Re
     if core.group_owner(key).is_none() {
         create_offsets_topic(core).await?;
     }
-    let owner = core.group_owner(key).ok_or(Code::CoordinatorNotAvailable)?;
+    let owner = core.group_owner(key).flatten().ok_or(Code::CoordinatorNotAvailable)?;
     brokers::of_core(core, owner, context.listener).ok_or(Code::CoordinatorNotAvailable)
 }
 

@@ -131,6 +131,10 @@ impl fmt::Display for CoreIndex {
     }
 }
 
+/// One of the directories of `log.dirs`, by its place in the list.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct DirIndex(pub u16);
+
 /// A partition by its topic's name; shown as `orders-3`, which is also the name
 /// of its directory.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -56,6 +56,9 @@ pub const LOG_WAITING_BYTES_MAX: usize = 64 << 20;
 /// delay; beyond it connections are not read until something was written.
 pub const CORE_UNWRITTEN_BYTES_MAX: usize = 128 << 20;
 
+/// The least of it that each of several drives has for itself: some writes of the largest size.
+pub const DRIVE_UNWRITTEN_BYTES_MIN: usize = 16 << 20;
+
 /// Bytes of one log that wait for the core's journal at most, and of one append that goes
 /// there: what is larger costs less when it is written to its segment at once, because
 /// the journal writes it a second time.
@@ -159,6 +162,9 @@ pub const PORT_RELEASE_MS_MAX: u64 = 3000;
 /// drive has not finished. Usually they take milliseconds; drives and their drivers
 /// give a request up after 30 s, most of them.
 pub const FILE_LOCK_MS_MAX: u64 = 30_000;
+
+/// Directories of `log.dirs`: each has a journal on every core, and a machine has fewer drives.
+pub const LOG_DIRS_MAX: usize = 64;
 
 /// Messages that one hand-over between cores carries at most: enough to spread its
 /// cost, few enough to keep the receiver's slice short.

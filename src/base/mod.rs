@@ -13,6 +13,6 @@ pub mod rope;
 pub mod time;
 pub mod wait;
 
-pub use ids::{BrokerId, CoreIndex, LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
+pub use ids::{BrokerId, CoreIndex, DirIndex, LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 pub use rope::{Piece, Rope};
 pub use time::{Moment, UnixMs};

@@ -11,7 +11,7 @@ use super::name_and_value;
 use super::output;
 use super::serve::{self, ServeError};
 use crate::config::BrokerConfig;
-use crate::metadata::properties::{self, Format as HowToFormat, PropertiesError};
+use crate::metadata::properties::{self, DirSet, Format as HowToFormat, PropertiesError};
 
 /// Run a broker until it is told to stop (SIGTERM, Ctrl-C)
 ///
@@ -33,9 +33,9 @@ pub struct Serve {
     cores: Option<String>,
 }
 
-/// Make a data directory ready for a node, and print its cluster id
+/// Make data directories ready for a node, and print its cluster id
 ///
-/// `corelog serve` does this by itself for an empty directory; this command is for those who want to choose the cluster
+/// `corelog serve` does this by itself for empty directories; this command is for those who want to choose the cluster
 /// id, or to prepare a directory in advance, as with kafka-storage format.
 #[derive(Args)]
 pub struct Format {
@@ -55,7 +55,7 @@ struct Options {
     /// Read options from this file: Kafka's server.properties, in its syntax and names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The data directory (option log.dirs; ./corelog-data if not given)
+    /// The data directory, or several with commas, one for each drive (option log.dirs; ./corelog-data if not given)
     #[arg(short, long, value_name = "DIRECTORY")]
     data_dir: Option<String>,
     /// Number of this node in its cluster (option node.id)
@@ -90,8 +90,8 @@ pub fn serve(arguments: Serve) -> Result<(), Failure> {
     let mut config = arguments.options.load(flags)?;
     // A directory that was formatted for a node says which, when nobody else does.
     if !config.is_set("node.id") && !config.is_set("broker.id") {
-        let found = properties::read(&config.log_dirs[0]).map_err(|error| Failure::Host(error.to_string()))?;
-        config.node_id = found.map_or(config.node_id, |found| found.node_id);
+        let found = properties::read_all(dirs_of(&config), None).map_err(|error| Failure::Host(error.to_string()))?;
+        config.node_id = found.first().map_or(config.node_id, |(_, found)| found.node_id);
     }
     serve::run(config).map_err(|error| match error {
         ServeError::Config(error) => Failure::wrong(error),
@@ -103,19 +103,25 @@ pub fn serve(arguments: Serve) -> Result<(), Failure> {
 pub fn format(arguments: Format) -> Result<(), Failure> {
     start_log()?;
     let config = arguments.options.load(Vec::new())?;
-    let dir = config.log_dirs.first().expect("loading leaves one");
     let (node_id, cluster_id) = (config.node_id, arguments.cluster_id);
     let how = HowToFormat { node_id, cluster_id, ignore_formatted: arguments.ignore_formatted };
-    let done = properties::format(dir, &how).map_err(|error| match error {
+    let done = properties::format_all(dirs_of(&config), &how).map_err(|error| match error {
         PropertiesError::ClusterId(_) => Failure::wrong(error),
         PropertiesError::AlreadyFormatted { .. } => {
             Failure::Host(format!("{error}; --ignore-formatted leaves it as it is"))
         }
         _ => Failure::Host(error.to_string()),
     })?;
-    let verb = if done.already { "is formatted already" } else { "formatted" };
-    let found = done.properties;
-    output::line(format_args!("{}: {verb}, node {} of cluster {}", dir.display(), found.node_id.0, found.cluster_id))
+    for (dir, done) in done {
+        let verb = if done.already { "is formatted already" } else { "formatted" };
+        let (node, cluster) = (done.properties.node_id.0, done.properties.cluster_id);
+        output::line(format_args!("{}: {verb}, node {node} of cluster {cluster}", dir.display()))?;
+    }
+    Ok(())
+}
+
+fn dirs_of(config: &BrokerConfig) -> DirSet<'_> {
+    DirSet { dirs: &config.log_dirs, metadata: config.metadata_dir() }
 }
 
 /// Sends the log to standard error, in colour on a terminal.

@@ -10,6 +10,7 @@ mod broker;
 mod client;
 mod consume;
 mod debug;
+mod directories;
 mod failure;
 mod group;
 mod journals;

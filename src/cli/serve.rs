@@ -1,37 +1,33 @@
-//! `corelog serve`: checks the host, opens the data directory, runs the cores.
+//! `corelog serve`: checks the host, opens the data directories, runs the cores.
 //!
-//! Start order: host checks → lock → whether it can be taken over, if Kafka had it → `meta.properties` (formatted when the directory is
-//! empty) → ports → journals are read (after an unclean end) → the socket for questions → cores (metadata, logs,
-//! listeners). Stop order is the reverse; a
+//! Start order: host checks → directories are found ([`super::directories`]) → ports → what the process before left in
+//! them is read → the socket for questions → cores (metadata, logs, listeners). Stop order is the reverse; a
 //! clean stop leaves `.kafka_cleanshutdown`, and the next start needs no recovery.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::directories;
 use super::journals;
 use crate::admin::{self, Inquiry};
 use crate::api;
 use crate::base::CoreIndex;
-use crate::base::limits::{POINTS_FILE_BYTES_MAX, PORT_RELEASE_MS_MAX};
+use crate::base::limits::PORT_RELEASE_MS_MAX;
 use crate::config::{Advertise, BrokerConfig, ConfigError, Listener};
 use crate::connection::{self, Connections};
 use crate::inspect::takeover::{self, TakeOverError};
-use crate::metadata::properties::{self, PropertiesError};
-use crate::partition::{CLEANED_FILE, POINTS_FILE, RecoveryPoints, STARTS_FILE};
+use crate::metadata::properties::PropertiesError;
 use crate::runtime::disk::Disk;
 use crate::runtime::mailbox;
 use crate::runtime::task::{self, OnPanic, Queue};
-use crate::runtime::{self, CorePlan, DirLock, DirLockError, HostError, HostNeeds, RuntimeError, mesh, net, signal};
+use crate::runtime::{self, CorePlan, DirLockError, HostError, HostNeeds, RuntimeError, mesh, net, signal};
 use crate::shard::start::{self, Setup, StartError};
 use crate::shard::{Core, Identity};
-
-/// Kafka's marker of a clean stop (`CleanShutdownFileHandler`).
-const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
 
 /// Open files that a start needs at least; partitions and clients come on top.
 const FILES_MIN: u64 = 1024;
@@ -56,6 +52,8 @@ pub enum ServeError {
     TakeOver(#[from] TakeOverError),
     #[error(transparent)]
     Journals(#[from] journals::JournalsError),
+    #[error("data directories {} and {} are the same", dir.display(), other.display())]
+    SameDir { dir: PathBuf, other: PathBuf },
     #[error("data directory {dir}: {reason}")]
     DataDir { dir: PathBuf, reason: String },
     #[error(transparent)]
@@ -97,44 +95,19 @@ pub fn open_and_close(config: BrokerConfig) -> Result<(), ServeError> {
 fn run_while(config: BrokerConfig, serves: bool) -> Result<(), ServeError> {
     let began = Instant::now();
     let cpus = config.choose_cpus(&runtime::allowed_cpus())?;
-    let data_dir = config.log_dirs.first().cloned().expect("config has at least one log dir");
-    let facts =
-        runtime::check_host(&HostNeeds { cores: cpus.len(), files: FILES_MIN, data_dirs: vec![data_dir.clone()] })?;
-    for warning in &facts.warnings {
-        tracing::warn!("{warning}");
-    }
-    let _lock = DirLock::take(&data_dir)?;
-    if let Some(found) = properties::read(&data_dir)? {
-        let node = config.node_id;
-        // Another node's directory is refused below.
-        if found.node_id == node && takeover::check(&data_dir, node, found.directory_id)? {
-            tracing::info!("{} was used by Apache Kafka last, and is taken over", data_dir.display());
-        }
-    }
-    let meta = properties::open_or_format(&data_dir, config.node_id)?;
+    runtime::check_host(&HostNeeds { cores: cpus.len(), files: FILES_MIN })?;
+    let found = directories::find(&config)?;
     let addresses = addresses(&config, cpus.len())?;
     for address in addresses.iter().flatten() {
         wait_for_port(*address)?;
     }
-    let clean = take_clean_marker(&data_dir)?;
-    let replay = journals::read(&data_dir, clean, cpus.len() as u16)?;
-    // After a clean stop nothing is recovered.
-    let recovery_points = if clean { RecoveryPoints::default() } else { offsets(&data_dir, POINTS_FILE, READ_MORE) };
-    let start_offsets = offsets(&data_dir, STARTS_FILE, "deleted records may come back");
-    let cleaned = offsets(&data_dir, CLEANED_FILE, "compacted logs are compacted from their beginning");
-    let identity =
-        Identity { cluster_id: meta.cluster_id, directory_id: meta.directory_id, data_dir: data_dir.clone(), clean };
+    let directories::Opened { cluster_id, dirs, _locks } = found.read(cpus.len() as u16)?;
+    let socket_dir = config.log_dirs[0].clone();
+    let warmed_up = dirs.online().map(|(_, dir)| dir.path().to_owned()).collect();
+    let identity = Identity { cluster_id, dirs };
     let (askers, inquiries): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mailbox::mailbox()).unzip();
     let process = Arc::new(Process {
-        setup: Setup {
-            config: Arc::new(config),
-            identity: Arc::new(identity),
-            cores: cpus.len() as u16,
-            replay: Arc::new(replay),
-            recovery_points: Arc::new(recovery_points),
-            start_offsets: Arc::new(start_offsets),
-            cleaned: Arc::new(cleaned),
-        },
+        setup: Setup { config: Arc::new(config), identity: Arc::new(identity), cores: cpus.len() as u16 },
         addresses,
         ends: mesh::build(cpus.len()).into_iter().map(|e| Mutex::new(Some(e))).collect(),
         inquiries: inquiries.into_iter().map(|i| Mutex::new(Some(i))).collect(),
@@ -145,14 +118,14 @@ fn run_while(config: BrokerConfig, serves: bool) -> Result<(), ServeError> {
         began,
     });
     let mut plan = CorePlan::new(cpus);
-    plan.data_dirs = vec![data_dir.clone()];
+    plan.data_dirs = warmed_up;
     // -1, "none", becomes `None`.
     plan.stall = u64::try_from(process.setup.config.core_stall_threshold_ms).ok().map(Duration::from_millis);
     plan.spin = Duration::from_micros(u64::try_from(process.setup.config.core_spin_us).unwrap_or(0));
     // Before any thread is there on which a signal could end the process. It waits until the cores run.
     signal::block().map_err(|error| RuntimeError::Process(error.to_string()))?;
     // Without it everything but `corelog debug` works: some file systems have no sockets.
-    let admin = admin::Server::start(&data_dir, askers)
+    let admin = admin::Server::start(&socket_dir, askers)
         .inspect_err(|error| {
             tracing::warn!(
                 "{} in the data directory: {error}; corelog debug will not find this broker",
@@ -164,7 +137,8 @@ fn run_while(config: BrokerConfig, serves: bool) -> Result<(), ServeError> {
     runtime::run_cores(plan, move |index| core_main(Arc::clone(&here), index))?;
     drop(admin);
     if !process.unclean.load(Ordering::Relaxed) {
-        leave_clean_marker(&data_dir, process.broker_epoch.load(Ordering::Relaxed))?;
+        let dirs = &process.setup.identity.dirs;
+        directories::leave_clean_markers(dirs, process.broker_epoch.load(Ordering::Relaxed))?;
     }
     tracing::info!("stopped");
     Ok(())
@@ -180,7 +154,7 @@ struct Process {
     inquiries: Vec<Mutex<Option<mailbox::Receiver<Inquiry>>>>,
     /// Cores that do not accept connections yet.
     not_listening: AtomicUsize,
-    /// Set when a core could not close everything.
+    /// Set when no directory may be marked as cleanly closed.
     unclean: AtomicBool,
     /// Connections are accepted, until a signal comes.
     serves: bool,
@@ -242,7 +216,7 @@ async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String
         let registered = core.image().broker(config.node_id).map_or(-1, |broker| broker.broker_epoch);
         process.broker_epoch.store(registered, Ordering::Relaxed);
         // Without it the next start looks whether it could take the directory over.
-        let claimed = takeover::claim(core.data_dir(), core.image().epoch());
+        let claimed = takeover::claim(&core.dirs().metadata().path, core.image().epoch());
         let _ = claimed.inspect_err(|error| tracing::warn!("{error}"));
         let stopped = core.stop().clone();
         futures_lite::future::or(signal::terminated(), stopped.raised()).await;
@@ -256,7 +230,8 @@ async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String
     // Who waits in a rebalance would wait for minutes: told to look for another coordinator.
     core.coordinators().stop().await;
     connections.stop().await;
-    if !start::stop(&core).await || runtime::failed() {
+    start::stop(&core).await;
+    if runtime::failed() {
         process.unclean.store(true, Ordering::Relaxed);
     }
     Ok(())
@@ -308,53 +283,4 @@ fn resolve(listener: &Listener, port: u16) -> Result<SocketAddr, ServeError> {
         // A name such as localhost often has both: IPv4 is what clients try in practice.
         .min_by_key(|a| !a.is_ipv4())
         .ok_or_else(|| refused("it has no address".into()))
-}
-
-/// Whether the last stop was clean. The marker is gone, durably, before anything is
-/// written: a crash from here on is seen as one.
-fn take_clean_marker(dir: &Path) -> Result<bool, ServeError> {
-    let failed =
-        |e: std::io::Error| ServeError::DataDir { dir: dir.to_owned(), reason: format!("{CLEAN_MARKER}: {e}") };
-    match std::fs::remove_file(dir.join(CLEAN_MARKER)) {
-        Ok(()) => {
-            std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(failed)?;
-            Ok(true)
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(failed(e)),
-    }
-}
-
-/// What it means that there are no recovery points.
-const READ_MORE: &str = "active segments are read from their beginning";
-
-/// What a file of the process before says of partitions' offsets. One that is not there or not right says
-/// nothing; `without` says what that means.
-fn offsets(dir: &Path, name: &str, without: &str) -> RecoveryPoints {
-    let path = dir.join(name);
-    let fits = |facts: std::fs::Metadata| facts.len() <= POINTS_FILE_BYTES_MAX;
-    let read = match std::fs::metadata(&path).and_then(|facts| match fits(facts) {
-        true => std::fs::read(&path),
-        false => Err(ErrorKind::FileTooLarge.into()),
-    }) {
-        Ok(bytes) => RecoveryPoints::decode(&bytes).map_err(|error| error.to_string()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(RecoveryPoints::default()),
-        Err(error) => Err(error.to_string()),
-    };
-    read.unwrap_or_else(|reason| {
-        tracing::warn!("{name}: {reason}; {without}");
-        RecoveryPoints::default()
-    })
-}
-
-/// Kafka's content: its version and the epoch with which the broker was registered. A Kafka that starts next takes an
-/// epoch that is not the last registration's for an unclean stop and throws every partition out of its ISR (KIP-966).
-fn leave_clean_marker(dir: &Path, broker_epoch: i64) -> Result<(), ServeError> {
-    let write = || {
-        let file = std::fs::File::create(dir.join(CLEAN_MARKER))?;
-        std::io::Write::write_all(&mut &file, format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}").as_bytes())?;
-        file.sync_all()?;
-        std::fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(|e| ServeError::DataDir { dir: dir.to_owned(), reason: format!("{CLEAN_MARKER}: {e}") })
 }

@@ -12,6 +12,7 @@ use super::listener::{Listener, SecurityProtocol, read_protocol_map};
 use super::option::{Effect, Kind, OptionSpec, OptionValue, Reason, find};
 use super::{ConfigError, TopicConfig, Warning, properties};
 use crate::base::NodeId;
+use crate::base::limits::LOG_DIRS_MAX;
 
 use super::broker_options::BROKER_OPTIONS;
 pub use super::broker_options::BrokerConfig;
@@ -155,11 +156,7 @@ impl BrokerConfig {
         if !self.is_set("log.dirs") {
             self.log_dirs = self.log_dir.iter().map(Into::into).collect();
         }
-        match self.log_dirs.len() {
-            1 if !self.log_dirs[0].as_os_str().is_empty() => {}
-            0 | 1 => return Err(self.wrong("log.dirs", "a directory is expected")),
-            _ => return Err(self.wrong("log.dirs", "corelog takes one data directory so far")),
-        }
+        self.check_dirs()?;
         self.resolve_listeners(host_name, warnings)?;
         self.check_budgets()?;
         self.check_together()?;
@@ -171,6 +168,29 @@ impl BrokerConfig {
             ));
         }
         Ok(())
+    }
+
+    fn check_dirs(&self) -> Result<(), ConfigError> {
+        if self.log_dirs.is_empty() || self.log_dirs.iter().any(|dir| dir.as_os_str().is_empty()) {
+            return Err(self.wrong("log.dirs", "a directory is expected"));
+        }
+        if self.metadata_log_dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+            return Err(self.wrong("metadata.log.dir", "a directory is expected"));
+        }
+        for (at, dir) in self.log_dirs.iter().enumerate() {
+            if self.log_dirs[..at].contains(dir) {
+                return Err(self.wrong("log.dirs", &format!("{} is there twice", dir.display())));
+            }
+        }
+        match self.log_dirs.len() {
+            ..=LOG_DIRS_MAX => Ok(()),
+            count => Err(self.wrong("log.dirs", &format!("{count} directories; at most {LOG_DIRS_MAX} can be used"))),
+        }
+    }
+
+    /// Where the metadata log lies.
+    pub fn metadata_dir(&self) -> &Path {
+        self.metadata_log_dir.as_deref().unwrap_or(&self.log_dirs[0])
     }
 
     fn resolve_identity(&mut self) -> Result<(), ConfigError> {
@@ -549,7 +569,12 @@ mod tests {
             "advertise=all",
             "server.properties, line 1: Invalid value all for configuration advertise: String must",
         );
-        refused("log.dirs=/a,/b", "server.properties, line 1: Invalid value /a,/b for configuration log.dirs: corelog");
+        refused(
+            "log.dirs=/a,/b,/a",
+            "server.properties, line 1: Invalid value /a,/b,/a for configuration log.dirs: /a is",
+        );
+        refused("log.dirs=/a,,/b", "server.properties, line 1: Invalid value /a,,/b for configuration log.dirs: a dir");
+        refused("metadata.log.dir=", "server.properties, line 1: Invalid value  for configuration metadata.log.dir");
         refused("log.dirs=", "server.properties, line 1: Invalid value  for configuration log.dirs");
         refused("cores=9-1", "server.properties, line 1: Invalid value 9-1 for configuration cores: the range 9-1");
         refused("a=\\u1", "server.properties, line 1: ");
@@ -596,6 +621,18 @@ mod tests {
         let (config, warnings) = BrokerConfig::from_text("", "", &[], &|| None).unwrap();
         assert_eq!(config.advertised_listeners[0].host, "localhost");
         assert_eq!(warnings.len(), 1);
+    }
+
+    #[test]
+    fn the_metadata_log_lies_in_the_first_directory_unless_said_otherwise() {
+        let dirs = |text: &str| {
+            let config = load(text, &[]).unwrap().0;
+            (config.log_dirs.clone(), config.metadata_dir().to_owned())
+        };
+        let paths = |names: &[&str]| names.iter().map(Into::into).collect::<Vec<std::path::PathBuf>>();
+        assert_eq!(dirs("log.dirs=/a, /b"), (paths(&["/a", "/b"]), "/a".into()));
+        assert_eq!(dirs("log.dirs=/a,/b\nmetadata.log.dir=/b"), (paths(&["/a", "/b"]), "/b".into()));
+        assert_eq!(dirs("log.dir=/c\nmetadata.log.dir=/m"), (paths(&["/c"]), "/m".into()));
     }
 
     #[test]

@@ -40,11 +40,11 @@ options! {
         process_roles: Vec<String> = "process.roles" { default: Some("broker,controller"), kafka_default: KafkaDefault::Required, allowed: Allowed::OneOf(&["broker", "controller"]), effect: OWN_CONTROLLER }
             "A corelog process is broker and controller in one. `controller` alone is refused, and so is `broker` alone, which would expect a controller elsewhere.";
         log_dir: Vec<String> = "log.dir" { default: Some("corelog-data"), kafka_default: KafkaDefault::Text("/tmp/kafka-logs") }
-            "The data directory where `log.dirs` is not set; made and formatted at the first start. Kafka's default lies where many systems keep memory and delete at boot, so ours is a directory of this name in the working directory. `--data-dir` sets it.";
+            "The data directory where `log.dirs` is not set; made and formatted at the first start. Kafka's default lies where many systems keep memory and delete at boot, so ours is a directory of this name in the working directory.";
         log_dirs: Vec<PathBuf> = "log.dirs" { synonyms: &["log.dir"] }
-            "The data directory. Kafka takes several; corelog takes one so far, and refuses more.";
-        metadata_log_dir: Option<String> = "metadata.log.dir" { effect: Effect::None("the metadata log lies in the data directory") }
-            "Kafka's directory of the metadata log.";
+            "The data directories, one for each drive. A new partition goes to the one with the fewest; when a drive fails, its partitions are offline and the others go on. `--data-dir` sets it.";
+        metadata_log_dir: Option<PathBuf> = "metadata.log.dir" { }
+            "The directory of the metadata log; the first of `log.dirs` when it is not set. It may be one of them or another one. Without it the broker does not run.";
 
         // Listeners.
         listeners: Vec<Listener> = "listeners" { default: Some("PLAINTEXT://:9092") }

@@ -220,6 +220,13 @@ impl OptionValue for Vec<String> {
     }
 }
 
+impl OptionValue for PathBuf {
+    const KIND: Kind = Kind::String;
+    fn read(text: &str) -> Result<PathBuf, Reason> {
+        Ok(PathBuf::from(text))
+    }
+}
+
 impl OptionValue for Vec<PathBuf> {
     const KIND: Kind = Kind::List;
     fn read(text: &str) -> Result<Self, Reason> {

@@ -52,12 +52,21 @@ pub enum TakeOverError {
     Refused { dir: PathBuf, reasons: Vec<String> },
 }
 
-/// Checks a formatted directory of `node` whose own id is `directory`. Gives whether somebody else than corelog has
-/// used it last.
+/// A formatted directory of the node.
+#[derive(Clone, Copy, Debug)]
+pub struct DirToTake<'a> {
+    pub path: &'a Path,
+    pub id: Uuid,
+    /// Partitions may lie in it: it is one of `log.dirs`.
+    pub is_data: bool,
+}
+
+/// Checks the formatted directories of `node`, with its metadata in `dir`. Gives whether somebody else than corelog has
+/// used them last.
 ///
 /// # Errors
-/// It cannot be taken over.
-pub fn check(dir: &Path, node: NodeId, directory: Uuid) -> Result<bool, TakeOverError> {
+/// They cannot be taken over.
+pub fn check(dir: &Path, node: NodeId, dirs: &[DirToTake<'_>]) -> Result<bool, TakeOverError> {
     let refused = |reasons| TakeOverError::Refused { dir: dir.to_owned(), reasons };
     if is_ours(dir)? {
         return Ok(false);
@@ -68,12 +77,17 @@ pub fn check(dir: &Path, node: NodeId, directory: Uuid) -> Result<bool, TakeOver
     })?;
     let mut reasons = Vec::new();
     reasons.extend(metadata.state.as_ref().and_then(|state| state.check(node).err()));
-    reasons.extend(metadata.quorum.check(node, directory).err());
+    let metadata_id = dirs.iter().find(|of| of.path == dir).map_or(Uuid::ZERO, |of| of.id);
+    reasons.extend(metadata.quorum.check(node, metadata_id).err());
     reasons.extend(controller::check_features(&metadata.image).err().and_then(|refusal| refusal.message));
-    check_partitions(&metadata.image, node, directory, &mut reasons);
-    check_remote(dir, &metadata.image, &mut reasons)?;
-    check_formats(dir, &metadata.image, &mut reasons)?;
-    check_transactions(dir, &metadata.image, &mut reasons)?;
+    let ids: Vec<Uuid> = dirs.iter().filter(|of| of.is_data).map(|of| of.id).collect();
+    check_partitions(&metadata.image, node, &ids, &mut reasons);
+    let data: Vec<&Path> = dirs.iter().filter(|of| of.is_data).map(|of| of.path).collect();
+    check_remote(&data, &metadata.image, &mut reasons)?;
+    for dir in &data {
+        check_formats(dir, &metadata.image, &mut reasons)?;
+    }
+    check_transactions(&data, &metadata.image, &mut reasons)?;
     match reasons.is_empty() {
         true => Ok(used(&metadata)),
         false => Err(refused(reasons)),
@@ -111,7 +125,7 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
-fn check_partitions(image: &Image, node: NodeId, directory: Uuid, reasons: &mut Vec<String>) {
+fn check_partitions(image: &Image, node: NodeId, directories: &[Uuid], reasons: &mut Vec<String>) {
     let (mut elsewhere, mut other_dirs) = (Vec::new(), Vec::new());
     for topic in image.topics() {
         for (number, state) in &topic.partitions {
@@ -120,8 +134,7 @@ fn check_partitions(image: &Image, node: NodeId, directory: Uuid, reasons: &mut 
             } else if let [held] = state.directories[..]
                 && !held.is_reserved()
                 && !held.is_zero()
-                && !directory.is_zero()
-                && held != directory
+                && !directories.iter().any(|directory| directory.is_zero() || *directory == held)
             {
                 other_dirs.push(format!("{}-{number} in {held}", topic.name));
             }
@@ -136,20 +149,23 @@ fn check_partitions(image: &Image, node: NodeId, directory: Uuid, reasons: &mut 
     }
     if !other_dirs.is_empty() {
         reasons.push(format!(
-            "partitions lie in a log directory that is not this one ({directory}): {}",
+            "partitions lie in a log directory that is not one of these ({}): {}",
+            directories.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", "),
             some_of(&other_dirs)
         ));
     }
 }
 
-fn check_remote(dir: &Path, image: &Image, reasons: &mut Vec<String>) -> Result<(), InspectError> {
+fn check_remote(dirs: &[&Path], image: &Image, reasons: &mut Vec<String>) -> Result<(), InspectError> {
     let enabled =
         |name: &str| image.topic_config(name).get("remote.storage.enable").is_some_and(|value| value == "true");
     let mut remote: Vec<String> =
         image.topics().filter(|topic| enabled(&topic.name)).map(|topic| topic.name.to_string()).collect();
     remote.extend(image.topic("__remote_log_metadata").map(|topic| topic.name.to_string()));
-    if !list(&dir.join(REMOTE_CACHE))?.is_empty() {
-        remote.push(REMOTE_CACHE.to_string());
+    for dir in dirs {
+        if !list(&dir.join(REMOTE_CACHE))?.is_empty() {
+            remote.push(REMOTE_CACHE.to_string());
+        }
     }
     if !remote.is_empty() {
         reasons.push(format!(
@@ -204,12 +220,16 @@ fn undecided(status: i8) -> Option<&'static str> {
     }
 }
 
-fn check_transactions(dir: &Path, image: &Image, reasons: &mut Vec<String>) -> Result<(), InspectError> {
+fn check_transactions(dirs: &[&Path], image: &Image, reasons: &mut Vec<String>) -> Result<(), InspectError> {
     let Some(topic) = image.topic(TRANSACTIONS_TOPIC) else { return Ok(()) };
     let mut open: BTreeMap<String, &'static str> = BTreeMap::new();
     let mut scratch = Scratch::new();
     for number in topic.partitions.keys() {
-        for path in segments(&dir.join(format!("{TRANSACTIONS_TOPIC}-{number}")))? {
+        let mut paths = Vec::new();
+        for dir in dirs {
+            paths.extend(segments(&dir.join(format!("{TRANSACTIONS_TOPIC}-{number}")))?);
+        }
+        for path in paths {
             let walked = batches::walk(&path, |found| {
                 // What is damaged is what recovery cuts off, or does not open.
                 if found.crc_is_right {

@@ -40,7 +40,7 @@ use super::progress::{Filed, Flushed, Point};
 use super::segment::Segment;
 use super::space::Allowed;
 use super::tail::Open;
-use super::{Appended, Condition, Inner, Log, LogError, State, TailMemory, now};
+use super::{Appended, Condition, Failure, Inner, Log, LogError, State, TailMemory, now};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -686,6 +686,7 @@ impl Inner {
     /// Ends the log because of a failed write or flush.
     pub(super) fn fail(&self, reason: String) {
         tracing::error!("the log {} goes offline: {reason}", self.name);
+        self.memory.failures.note(Failure { reason: reason.as_str().into(), of_journal: false });
         self.end(LogError::Offline(format!("{} is offline: {reason}", self.name).into()));
     }
 

@@ -1,6 +1,9 @@
 //! The memory that all logs of a core hold: the tails that serve readers, and what is
 //! not written yet.
 //!
+//! Tails and extents have one bound for all drives of a core (`log.dirs`); what is not written
+//! yet has one for each drive, so that one that stalls or is full takes no room from the others.
+//!
 //! **Tails**: first in, first out over all logs: a log that is quiet gives its place to
 //! those that are not. What is not written yet is never let go.
 //!
@@ -18,7 +21,9 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use crate::base::budget::Budget;
-use crate::base::limits::{CORE_EXTENTS_BYTES_MAX, CORE_UNWRITTEN_BYTES_MAX, FILES_MADE_AT_ONCE};
+use crate::base::limits::{
+    CORE_EXTENTS_BYTES_MAX, CORE_UNWRITTEN_BYTES_MAX, DRIVE_UNWRITTEN_BYTES_MIN, FILES_MADE_AT_ONCE,
+};
 use crate::base::wait::{self, Signal};
 
 use super::extents::ExtentMemory;
@@ -26,7 +31,7 @@ use super::space::DriveSpace;
 use super::turns::Turns;
 use super::{Inner, LogError};
 
-/// See the module. One per core.
+/// See the module. One per core and drive.
 pub struct TailMemory {
     /// For what is read from the drive.
     pub(super) extents: Rc<ExtentMemory>,
@@ -36,10 +41,9 @@ pub struct TailMemory {
     pub(super) space: Rc<DriveSpace>,
     /// Who of them makes directories and files now: one of [`FILES_MADE_AT_ONCE`] each.
     pub(super) making: Rc<Budget>,
-    bytes_max: usize,
-    used: Cell<usize>,
-    /// One entry per buffer in some tail, in the order in which they came.
-    buffers: RefCell<VecDeque<Weak<Inner>>>,
+    /// What the drive refused.
+    pub(super) failures: Rc<Failures>,
+    tails: Rc<Tails>,
     unwritten_max: usize,
     unwritten: Cell<usize>,
     /// Logs that wait for space on the drive; their buffers stay until there is some.
@@ -48,6 +52,53 @@ pub struct TailMemory {
     waiting: RefCell<VecDeque<Waiting>>,
     /// Raised when half of what may be unwritten is.
     pressure: RefCell<Option<Rc<Signal>>>,
+}
+
+/// The tails of all logs of a core.
+struct Tails {
+    bytes_max: usize,
+    used: Cell<usize>,
+    /// One entry per buffer in some tail, in the order in which they came.
+    buffers: RefCell<VecDeque<Weak<Inner>>>,
+}
+
+/// Failed writes and flushes of the logs and the journal of a core on one drive: who looks after
+/// the drive wants to know.
+#[derive(Default)]
+pub struct Failures {
+    last: RefCell<Option<Failure>>,
+    signal: Signal,
+}
+
+/// Something that a drive refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub reason: Rc<str>,
+    /// It was the journal's, not a single log's.
+    pub of_journal: bool,
+}
+
+impl Failures {
+    /// Takes note of one.
+    pub fn note(&self, failure: Failure) {
+        let mut last = self.last.borrow_mut();
+        // The journal's says more.
+        if !last.as_ref().is_some_and(|last| last.of_journal) {
+            *last = Some(failure);
+        }
+        drop(last);
+        self.signal.raise();
+    }
+
+    /// Waits for one that was not taken yet; of several it gives one. For one waiter.
+    pub async fn next(&self) -> Failure {
+        loop {
+            if let Some(failure) = self.last.borrow_mut().take() {
+                return failure;
+            }
+            self.signal.wait().await;
+        }
+    }
 }
 
 /// An append that waits for room.
@@ -59,27 +110,49 @@ struct Waiting {
 
 impl TailMemory {
     /// Memory of which tails may hold `bytes_max` bytes, and what is not written yet
-    /// as much as a core may hold.
+    /// as much as a core may hold. For one drive.
     pub fn new(bytes_max: usize) -> Rc<TailMemory> {
         TailMemory::with_unwritten(bytes_max, CORE_UNWRITTEN_BYTES_MAX)
     }
 
     /// As [`TailMemory::new`], with another bound of what is not written yet, in bytes.
     pub fn with_unwritten(bytes_max: usize, unwritten_max: usize) -> Rc<TailMemory> {
+        let tails = Tails { bytes_max, used: Cell::new(0), buffers: RefCell::default() };
+        TailMemory::over(Rc::new(tails), ExtentMemory::new(CORE_EXTENTS_BYTES_MAX), unwritten_max)
+    }
+
+    /// The same memory for several drives, at least one: what is not written yet has its share of the bound on each.
+    pub fn of_drives(bytes_max: usize, drives: usize) -> Vec<Rc<TailMemory>> {
+        let share = (CORE_UNWRITTEN_BYTES_MAX / drives.max(1)).max(DRIVE_UNWRITTEN_BYTES_MIN);
+        let first = TailMemory::with_unwritten(bytes_max, share);
+        let more = (1..drives).map(|_| first.of_another_drive()).collect::<Vec<_>>();
+        std::iter::once(first).chain(more).collect()
+    }
+
+    /// For the logs of the same core on another drive.
+    pub fn of_another_drive(&self) -> Rc<TailMemory> {
+        TailMemory::over(Rc::clone(&self.tails), Rc::clone(&self.extents), self.unwritten_max)
+    }
+
+    fn over(tails: Rc<Tails>, extents: Rc<ExtentMemory>, unwritten_max: usize) -> Rc<TailMemory> {
         Rc::new(TailMemory {
-            extents: ExtentMemory::new(CORE_EXTENTS_BYTES_MAX),
+            extents,
             turns: Turns::new(),
             space: Rc::default(),
             making: Budget::new(FILES_MADE_AT_ONCE),
-            bytes_max,
-            used: Cell::new(0),
-            buffers: RefCell::default(),
+            failures: Rc::default(),
+            tails,
             unwritten_max,
             unwritten: Cell::new(0),
             full_logs: Cell::new(0),
             waiting: RefCell::default(),
             pressure: RefCell::default(),
         })
+    }
+
+    /// What the drive refused this core.
+    pub fn failures(&self) -> &Rc<Failures> {
+        &self.failures
     }
 
     /// Has ordinary logs leave `bytes` of the drive to others (`log.dir.reserved.bytes`); none at first.
@@ -89,7 +162,7 @@ impl TailMemory {
 
     /// Bytes that tails hold now.
     pub fn used(&self) -> usize {
-        self.used.get()
+        self.tails.used.get()
     }
 
     /// Bytes of buffers that are not written yet, and of room that was given for more.
@@ -201,14 +274,14 @@ impl TailMemory {
     /// Counts a buffer that came into the tail of `log`; `new` when it took no
     /// other's place.
     pub(super) fn add(&self, log: &Rc<Inner>, bytes: usize, new: bool) {
-        self.used.set(self.used.get() + bytes);
+        self.tails.used.set(self.tails.used.get() + bytes);
         if new {
-            self.buffers.borrow_mut().push_back(Rc::downgrade(log));
+            self.tails.buffers.borrow_mut().push_back(Rc::downgrade(log));
         }
     }
 
     pub(super) fn give_back(&self, bytes: usize) {
-        self.used.set(self.used.get() - bytes);
+        self.tails.used.set(self.tails.used.get() - bytes);
     }
 
     /// A log has let its `count` oldest buffers go by itself, of so many bytes together.
@@ -216,7 +289,7 @@ impl TailMemory {
         self.give_back(bytes);
         let mut left = count;
         if left > 0 {
-            self.buffers.borrow_mut().retain(|of| {
+            self.tails.buffers.borrow_mut().retain(|of| {
                 let forgotten = left > 0 && std::ptr::eq(of.as_ptr(), Rc::as_ptr(log));
                 left -= usize::from(forgotten);
                 !forgotten
@@ -228,14 +301,14 @@ impl TailMemory {
     /// any log's state is borrowed.
     pub(super) fn trim(&self) {
         let mut unwritten = 0;
-        while self.used.get() > self.bytes_max {
-            let Some(oldest) = self.buffers.borrow_mut().pop_front() else { return };
+        while self.tails.used.get() > self.tails.bytes_max {
+            let Some(oldest) = self.tails.buffers.borrow_mut().pop_front() else { return };
             let Some(log) = oldest.upgrade() else { continue };
             if !log.drop_oldest_of_tail() {
                 // Not written yet: it comes again.
-                self.buffers.borrow_mut().push_back(oldest);
+                self.tails.buffers.borrow_mut().push_back(oldest);
                 unwritten += 1;
-                if unwritten >= self.buffers.borrow().len() {
+                if unwritten >= self.tails.buffers.borrow().len() {
                     return;
                 }
             }

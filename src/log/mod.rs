@@ -60,7 +60,7 @@ use crate::runtime::disk::{Disk, File};
 
 pub use cleaner::{CleanError, Cleaned, Dirt, Means};
 pub use error::LogError;
-pub use memory::{Room, TailMemory};
+pub use memory::{Failure, Failures, Room, TailMemory};
 pub use mover::{Destination, Move, MoveError, MoveProgress, Moved};
 pub use names::{
     LOG, OFFSET_INDEX, SNAPSHOT, SegmentFile, TIME_INDEX, TRANSACTION_INDEX, file_name, parse as parse_file_name,
@@ -456,7 +456,7 @@ impl Log {
     /// Ends the log at once for a reason that came from elsewhere: its directory's
     /// drive has failed. What was not durable is in doubt.
     pub fn take_offline(&self, reason: &str) {
-        self.0.fail(reason.to_string());
+        self.0.end(LogError::Offline(format!("{} is offline: {reason}", self.0.name).into()));
     }
 
     /// Whether appends are refused because the drive is full.

@@ -32,7 +32,7 @@ const AHEAD_PART: u64 = 16;
 /// and programs take space as well.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// One per core.
+/// One per core and drive.
 #[derive(Default)]
 pub(super) struct DriveSpace {
     /// `log.dir.reserved.bytes`.

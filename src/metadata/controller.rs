@@ -6,7 +6,7 @@
 //! (`ReplicationControlManager`, `ControllerApis`), because users and tools read
 //! them. Never knows Kafka's error codes; `api/` maps [`Reason`] to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::configs::{self, ConfigChange};
 use super::image::{Config, Image, METADATA_VERSION, PartitionState, ResourceType};
@@ -84,12 +84,43 @@ pub const BOOTSTRAP_FEATURES: &[(&str, i16)] = &[(METADATA_VERSION, 30)];
 /// any core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intention {
-    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
-    DeleteTopics { topics: Vec<TopicToDelete> },
-    CreatePartitions { topics: Vec<MorePartitions>, validate_only: bool },
-    AlterConfigs { changes: Vec<ConfigChange>, validate_only: bool },
-    AllocateProducerIds { node: NodeId },
+    CreateTopics {
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    },
+    DeleteTopics {
+        topics: Vec<TopicToDelete>,
+    },
+    CreatePartitions {
+        topics: Vec<MorePartitions>,
+        validate_only: bool,
+    },
+    AlterConfigs {
+        changes: Vec<ConfigChange>,
+        validate_only: bool,
+    },
+    AllocateProducerIds {
+        node: NodeId,
+    },
     RegisterBroker(Registration),
+    /// Log directories of a node have failed: nobody leads what lies in them.
+    DirectoriesOffline {
+        node: NodeId,
+        directories: Vec<Uuid>,
+    },
+    /// Replicas of a node lie in other log directories now (`AssignReplicasToDirs`, KIP-858).
+    AssignDirectories {
+        node: NodeId,
+        placed: Vec<Placed>,
+    },
+}
+
+/// A replica and the log directory it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    pub topic: Uuid,
+    pub partition: i32,
+    pub directory: Uuid,
 }
 
 /// The answer to an [`Intention`], of the same name.
@@ -105,6 +136,8 @@ pub enum Answer {
     AllocateProducerIds(Result<ProducerIds, Refusal>),
     /// The broker's epoch.
     RegisterBroker(Result<i64, Refusal>),
+    DirectoriesOffline,
+    AssignDirectories,
 }
 
 /// A block of producer ids.
@@ -171,8 +204,10 @@ pub struct Registration {
     pub incarnation: Uuid,
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
-    /// The ids of the log directories.
+    /// The ids of the log directories that can be used.
     pub log_dirs: Vec<Uuid>,
+    /// Replicas that were found in other directories than the metadata says, or of which it says nothing.
+    pub placed: Vec<Placed>,
 }
 
 /// Where a broker listens.
@@ -259,6 +294,8 @@ impl Controller {
             }
             Intention::AllocateProducerIds { node } => allocate_producer_ids(image, *node),
             Intention::RegisterBroker(registration) => register_broker(image, next, registration),
+            Intention::DirectoriesOffline { node, directories } => directories_offline(image, *node, directories),
+            Intention::AssignDirectories { node, placed } => assign_directories(image, *node, placed),
         }
     }
 
@@ -277,6 +314,7 @@ impl Controller {
             return refuse_all(Refusal::new(Reason::PolicyViolation, words));
         }
         let mut records = Vec::new();
+        let mut placer = Placer::new(image);
         let mut answers: Vec<(String, Result<NewTopicAnswer, Refusal>)> = Vec::new();
         let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
         for topic in topics.iter().filter(|topic| !twice.contains(topic.name.as_str())) {
@@ -285,7 +323,7 @@ impl Controller {
                     Reason::InvalidRequest,
                     format!("Creation of internal topic {METADATA_TOPIC} is prohibited."),
                 )),
-                false => self.create_topic(image, topic, &mut records),
+                false => self.create_topic(&mut placer, topic, &mut records),
             };
             answers.push((topic.name.clone(), answer));
         }
@@ -304,10 +342,11 @@ impl Controller {
 
     fn create_topic(
         &self,
-        image: &Image,
+        placer: &mut Placer<'_>,
         topic: &NewTopic,
         records: &mut Vec<MetadataRecord>,
     ) -> Result<NewTopicAnswer, Refusal> {
+        let image = placer.image;
         let name = &topic.name;
         if image.topic(name).is_some() {
             return Err(Refusal::new(Reason::TopicExists, format!("Topic '{name}' already exists.")));
@@ -318,7 +357,7 @@ impl Controller {
             return Err(Refusal::new(Reason::InvalidTopic, words));
         }
         let config = self.topic_config(image, topic)?;
-        let partitions = self.place_topic(image, topic)?;
+        let partitions = self.place_topic(placer, topic)?;
 
         let id = (self.draw)();
         let answer = NewTopicAnswer {
@@ -357,9 +396,9 @@ impl Controller {
         Ok(config)
     }
 
-    fn place_topic(&self, image: &Image, topic: &NewTopic) -> Result<Vec<PartitionState>, Refusal> {
+    fn place_topic(&self, placer: &mut Placer<'_>, topic: &NewTopic) -> Result<Vec<PartitionState>, Refusal> {
         if !topic.assignments.is_empty() {
-            return place_by_hand(image, topic);
+            return place_by_hand(placer, topic);
         }
         if topic.replication_factor < -1 || topic.replication_factor == 0 {
             let words = "Replication factor must be larger than 0, or -1 to use the default value.";
@@ -374,7 +413,7 @@ impl Controller {
             -1 => self.broker.default_replication_factor as i16,
             factor => factor,
         };
-        place(image, 0, count, factor)
+        place(placer, 0, count, factor)
     }
 }
 
@@ -416,17 +455,41 @@ fn is_active(broker: &RegisterBrokerRecord) -> bool {
     !broker.fenced && !broker.in_controlled_shutdown
 }
 
+/// `DirectoryId.UNASSIGNED`: the broker is to choose.
+const UNASSIGNED: Uuid = Uuid(1u128.to_be_bytes());
+
+/// Gives new replicas their log directories: of those of the broker the one that holds the fewest, with what the
+/// same intention places (`LogManager.nextLogDirs`; Kafka's controller leaves it to the broker, KIP-858).
+struct Placer<'a> {
+    image: &'a Image,
+    placed: HashMap<Uuid, usize>,
+}
+
+impl<'a> Placer<'a> {
+    fn new(image: &'a Image) -> Placer<'a> {
+        Placer { image, placed: HashMap::new() }
+    }
+
+    fn place(&mut self, node: NodeId) -> Uuid {
+        let Some(broker) = self.image.broker(node) else { return UNASSIGNED };
+        self.place_in(&broker.log_dirs, broker.cordoned_log_dirs.as_deref().unwrap_or_default())
+    }
+
+    fn place_in(&mut self, directories: &[Uuid], cordoned: &[Uuid]) -> Uuid {
+        let open = directories.iter().filter(|id| !cordoned.contains(id));
+        let holds = |id: &Uuid| self.image.replicas_in(*id) + self.placed.get(id).copied().unwrap_or(0);
+        let Some(chosen) = open.min_by_key(|id| holds(id)).copied() else { return UNASSIGNED };
+        *self.placed.entry(chosen).or_default() += 1;
+        chosen
+    }
+}
+
 /// The state of a partition at its creation. The replicas that are up make the
 /// ISR, the first of them leads; there is at least one.
-fn new_partition(image: &Image, replicas: &[i32], isr: Vec<i32>) -> PartitionState {
-    // The only directory of a broker, or `DirectoryId.UNASSIGNED` for the broker to choose.
-    let directory = |replica: &i32| match image.broker(NodeId(*replica)).map(|broker| &broker.log_dirs[..]) {
-        Some([only]) => *only,
-        _ => Uuid(1u128.to_be_bytes()),
-    };
+fn new_partition(placer: &mut Placer<'_>, replicas: &[i32], isr: Vec<i32>) -> PartitionState {
     PartitionState {
         replicas: replicas.to_vec(),
-        directories: replicas.iter().map(directory).collect(),
+        directories: replicas.iter().map(|replica| placer.place(NodeId(*replica))).collect(),
         leader: Some(NodeId(isr[0])),
         isr,
         removing_replicas: Vec::new(),
@@ -446,7 +509,8 @@ fn active_of(image: &Image, replicas: &[i32]) -> Vec<i32> {
 
 /// Places `count` partitions, the first of which is number `from`, on as many
 /// hosts as they need replicas, in turn.
-fn place(image: &Image, from: usize, count: i32, factor: i16) -> Result<Vec<PartitionState>, Refusal> {
+fn place(placer: &mut Placer<'_>, from: usize, count: i32, factor: i16) -> Result<Vec<PartitionState>, Refusal> {
+    let image = placer.image;
     let refuse = |why: String| {
         let words = format!("Unable to replicate the partition {factor} time(s): {why}");
         Err(Refusal::new(Reason::InvalidReplicationFactor, words))
@@ -475,7 +539,7 @@ fn place(image: &Image, from: usize, count: i32, factor: i16) -> Result<Vec<Part
             [&brokers[start..], &brokers[..start]].concat()
         };
         let replicas = &[turn(&active), turn(&fenced)].concat()[..factor as usize];
-        new_partition(image, replicas, active_of(image, replicas))
+        new_partition(placer, replicas, active_of(image, replicas))
     };
     Ok((0..count as usize).map(partition).collect())
 }
@@ -508,8 +572,8 @@ fn validate_assignment(image: &Image, replicas: &[i32], factor: Option<usize>) -
     }
 }
 
-fn assigned_partition(image: &Image, number: i32, replicas: &[i32]) -> Result<PartitionState, Refusal> {
-    let isr = active_of(image, replicas);
+fn assigned_partition(placer: &mut Placer<'_>, number: i32, replicas: &[i32]) -> Result<PartitionState, Refusal> {
+    let isr = active_of(placer.image, replicas);
     if isr.is_empty() {
         let words = format!(
             "All brokers specified in the manual partition assignment for partition {number} are fenced or in \
@@ -517,10 +581,11 @@ fn assigned_partition(image: &Image, number: i32, replicas: &[i32]) -> Result<Pa
         );
         return Err(Refusal::new(Reason::InvalidReplicaAssignment, words));
     }
-    Ok(new_partition(image, replicas, isr))
+    Ok(new_partition(placer, replicas, isr))
 }
 
-fn place_by_hand(image: &Image, topic: &NewTopic) -> Result<Vec<PartitionState>, Refusal> {
+fn place_by_hand(placer: &mut Placer<'_>, topic: &NewTopic) -> Result<Vec<PartitionState>, Refusal> {
+    let image = placer.image;
     let clash = |what: &str| {
         let words = format!("A manual partition assignment was specified, but {what} was not set to -1.");
         Err(Refusal::new(Reason::InvalidRequest, words))
@@ -540,7 +605,7 @@ fn place_by_hand(image: &Image, topic: &NewTopic) -> Result<Vec<PartitionState>,
         }
         validate_assignment(image, replicas, factor)?;
         factor = Some(replicas.len());
-        states.insert(*number, assigned_partition(image, *number, replicas)?);
+        states.insert(*number, assigned_partition(placer, *number, replicas)?);
     }
     if !states.keys().copied().eq(0..states.len() as i32) {
         let words = "partitions should be a consecutive 0-based integer sequence";
@@ -612,13 +677,14 @@ fn delete_topics(image: &Image, topics: &[TopicToDelete]) -> Plan {
 
 fn create_partitions(image: &Image, topics: &[MorePartitions], validate_only: bool) -> Plan {
     let mut records = Vec::new();
+    let mut placer = Placer::new(image);
     let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
     let mut answers: Vec<(String, Result<(), Refusal>)> = Vec::new();
     for name in &twice {
         answers.push((name.to_string(), Err(Refusal::new(Reason::InvalidRequest, "Duplicate topic name."))));
     }
     for topic in topics.iter().filter(|topic| !twice.contains(topic.name.as_str())) {
-        let grown = grow_topic(image, topic);
+        let grown = grow_topic(&mut placer, topic);
         answers.push((topic.name.clone(), grown.map(|new| records.extend(new))));
     }
     if records.len() > RECORDS_PER_INTENTION_MAX {
@@ -631,7 +697,8 @@ fn create_partitions(image: &Image, topics: &[MorePartitions], validate_only: bo
     Plan { records, answer: Answer::CreatePartitions(answers) }
 }
 
-fn grow_topic(image: &Image, more: &MorePartitions) -> Result<Vec<MetadataRecord>, Refusal> {
+fn grow_topic(placer: &mut Placer<'_>, more: &MorePartitions) -> Result<Vec<MetadataRecord>, Refusal> {
+    let image = placer.image;
     let unknown = Refusal { reason: Reason::UnknownTopicOrPartition, message: None };
     let topic = image.topic(&more.name).ok_or(unknown)?;
     let now = topic.partitions.len();
@@ -648,7 +715,7 @@ fn grow_topic(image: &Image, more: &MorePartitions) -> Result<Vec<MetadataRecord
     }
     let factor = topic.partitions.values().next().map_or(1, |state| state.replicas.len());
     let states = match &more.assignments {
-        None => place(image, now, added as i32, factor as i16)?,
+        None => place(placer, now, added as i32, factor as i16)?,
         Some(assignments) if assignments.len() as i64 != added => {
             let words = format!(
                 "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
@@ -660,7 +727,7 @@ fn grow_topic(image: &Image, more: &MorePartitions) -> Result<Vec<MetadataRecord
             let mut states = Vec::new();
             for (i, replicas) in assignments.iter().enumerate() {
                 validate_assignment(image, replicas, Some(factor))?;
-                states.push(assigned_partition(image, (now + i) as i32, replicas)?);
+                states.push(assigned_partition(placer, (now + i) as i32, replicas)?);
             }
             states
         }
@@ -734,12 +801,92 @@ fn register_broker(image: &Image, next: Offset, registration: &Registration) -> 
     let unfenced =
         BrokerRegistrationChangeRecord { broker_id: node.0, broker_epoch: epoch, fenced: -1, ..Default::default() };
     let mut records = vec![registered.into(), unfenced.into()];
+    let placed: HashMap<(Uuid, i32), Uuid> =
+        registration.placed.iter().map(|placed| ((placed.topic, placed.partition), placed.directory)).collect();
+    let mut placer = Placer::new(image);
     for topic in image.topics() {
         for (number, state) in &topic.partitions {
-            records.extend(lead_again(topic.id, *number, state, node).map(MetadataRecord::from));
+            let found_in = placed.get(&(topic.id, *number)).copied();
+            let change = start_again(topic.id, *number, state, registration, found_in, &mut placer);
+            records.extend(change.map(MetadataRecord::from));
         }
     }
     Plan { records, answer: Answer::RegisterBroker(Ok(epoch)) }
+}
+
+/// `PartitionChangeRecord.leader`: nobody leads (`LeaderConstants.NO_LEADER`).
+const NO_LEADER: i32 = -1;
+
+/// What the start of a node changes of a partition: whether it is led, and where its replica lies. One that the
+/// metadata has in no directory yet gets one when it is led.
+fn start_again(
+    topic_id: Uuid,
+    partition_id: i32,
+    state: &PartitionState,
+    registration: &Registration,
+    found_in: Option<Uuid>,
+    placer: &mut Placer<'_>,
+) -> Option<PartitionChangeRecord> {
+    let node = registration.node;
+    let said = state.directory_of(node)?;
+    let directory = found_in.unwrap_or(said);
+    let is_open = directory == UNASSIGNED || directory.is_zero();
+    // `DirectoryId.isOnline`.
+    let change = match is_open || registration.log_dirs.contains(&directory) {
+        true => lead_again(topic_id, partition_id, state, node),
+        false => (state.leader == Some(node)).then(|| no_leader(topic_id, partition_id)),
+    };
+    let directory = match is_open && change.is_some() {
+        true => placer.place_in(&registration.log_dirs, &[]),
+        false => directory,
+    };
+    if directory == said {
+        return change;
+    }
+    let directories = Some(state.directories_with(node, directory));
+    let change = change.unwrap_or(PartitionChangeRecord { partition_id, topic_id, ..PartitionChangeRecord::default() });
+    Some(PartitionChangeRecord { directories, ..change })
+}
+
+fn no_leader(topic_id: Uuid, partition_id: i32) -> PartitionChangeRecord {
+    PartitionChangeRecord { partition_id, topic_id, leader: NO_LEADER, ..Default::default() }
+}
+
+/// As `ReplicationControlManager.handleDirectoriesOffline` for a node that holds every replica.
+fn directories_offline(image: &Image, node: NodeId, offline: &[Uuid]) -> Plan {
+    let mut records = Vec::new();
+    let broker = image.broker(node);
+    if let Some(broker) = broker.filter(|broker| broker.log_dirs.iter().any(|id| offline.contains(id))) {
+        for topic in image.topics() {
+            for (number, state) in &topic.partitions {
+                let lost = state.directory_of(node).is_some_and(|directory| offline.contains(&directory));
+                if lost && state.leader == Some(node) {
+                    records.push(no_leader(topic.id, *number).into());
+                }
+            }
+        }
+        let left = broker.log_dirs.iter().copied().filter(|id| !offline.contains(id));
+        let (broker_id, broker_epoch, log_dirs) = (node.0, broker.broker_epoch, left.collect());
+        records.push(BrokerRegistrationChangeRecord { broker_id, broker_epoch, log_dirs, ..Default::default() }.into());
+    }
+    Plan { records, answer: Answer::DirectoriesOffline }
+}
+
+/// What is gone meanwhile, or lies there already, is left out.
+fn assign_directories(image: &Image, node: NodeId, placed: &[Placed]) -> Plan {
+    let change = |placed: &Placed| {
+        let state = image.partition(placed.topic, placed.partition)?;
+        let moves = state.directory_of(node).is_some_and(|directory| directory != placed.directory);
+        moves.then(|| {
+            MetadataRecord::from(PartitionChangeRecord {
+                partition_id: placed.partition,
+                topic_id: placed.topic,
+                directories: Some(state.directories_with(node, placed.directory)),
+                ..Default::default()
+            })
+        })
+    };
+    Plan { records: placed.iter().filter_map(change).collect(), answer: Answer::AssignDirectories }
 }
 
 /// The change by which a node that starts leads a partition, if it may: it led,
@@ -1108,6 +1255,7 @@ mod tests {
             endpoints: vec![endpoint],
             rack: None,
             log_dirs: vec![Uuid([1; 16])],
+            placed: Vec::new(),
         }
     }
 
@@ -1122,6 +1270,104 @@ mod tests {
         assert_eq!((broker.fenced, broker.broker_epoch, broker.end_points[0].port), (false, 100, 9092));
         let state = &image.topic("t").unwrap().partitions[&1];
         assert_eq!((state.leader, state.leader_epoch, state.partition_epoch), (Some(NodeId(1)), LeaderEpoch(1), 1));
+    }
+
+    /// A node with the directories 1 to `count`, and a topic of `partitions`.
+    fn with_directories(count: u8, partitions: i32) -> Image {
+        let log_dirs = (1..=count).map(|id| Uuid([id; 16])).collect();
+        let registered = RegisterBrokerRecord { broker_id: 1, fenced: false, log_dirs, ..Default::default() };
+        let image = cluster(0, &[registered.into()]);
+        created(&image, &[topic("t", partitions, 1)])
+    }
+
+    /// Creates topics, each with another id than those before.
+    fn created(image: &Image, topics: &[NewTopic]) -> Image {
+        static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(100);
+        let draw = || Uuid([NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed); 16]);
+        let intention = Intention::CreateTopics { topics: topics.to_vec(), validate_only: false };
+        after(image, &Controller::new(BrokerConfig::defaults(), draw).plan(image, Offset(100), &intention))
+    }
+
+    fn directories_of(image: &Image, name: &str) -> Vec<u8> {
+        image.topic(name).unwrap().partitions.values().map(|state| state.directories[0].0[0]).collect()
+    }
+
+    #[test]
+    fn new_partitions_go_to_the_directory_with_the_fewest() {
+        let image = with_directories(3, 7);
+        assert_eq!(directories_of(&image, "t"), [1, 2, 3, 1, 2, 3, 1]);
+        // Several topics of one request, and partitions that are added, count each other.
+        let image = created(&image, &[topic("u", 1, 1), topic("v", 2, 1)]);
+        assert_eq!((directories_of(&image, "u"), directories_of(&image, "v")), (vec![2], vec![3, 1]));
+        let image = after(&image, &grow(&image, "u", 3, None).0);
+        assert_eq!(directories_of(&image, "u"), [2, 2, 3]);
+        // What is deleted counts no more.
+        let gone = TopicToDelete { name: Some("t".to_string()), id: Uuid::ZERO };
+        let image = after(&image, &plan(&image, Intention::DeleteTopics { topics: vec![gone] }));
+        let image = created(&image, &[topic("w", 2, 1)]);
+        assert_eq!(directories_of(&image, "w"), [1, 1]);
+        // A cordoned directory takes nothing new (KIP-1066).
+        let cordoned_log_dirs = Some(vec![Uuid([1; 16])]);
+        let cordon =
+            BrokerRegistrationChangeRecord { broker_id: 1, broker_epoch: -1, cordoned_log_dirs, ..Default::default() };
+        let mut replay = Replay::from_image(image);
+        let epoch = replay.image().broker(NodeId(1)).unwrap().broker_epoch;
+        let cordon = BrokerRegistrationChangeRecord { broker_epoch: epoch, ..cordon };
+        replay.apply(&[cordon.into()], Offset(300), LeaderEpoch(1)).unwrap();
+        let image = replay.image().clone();
+        let image = created(&image, &[topic("x", 3, 1)]);
+        assert!(!directories_of(&image, "x").contains(&1));
+    }
+
+    fn leaders_of(image: &Image, name: &str) -> Vec<bool> {
+        image.topic(name).unwrap().partitions.values().map(|state| state.leader.is_some()).collect()
+    }
+
+    #[test]
+    fn nobody_leads_what_lies_in_a_directory_that_failed_until_it_is_back() {
+        let id = |byte| Uuid([byte; 16]);
+        let image = with_directories(2, 3);
+        let offline = |directories| Intention::DirectoriesOffline { node: NodeId(1), directories };
+        let image = after(&image, &plan(&image, offline(vec![id(1), id(7)])));
+        assert_eq!(leaders_of(&image, "t"), [false, true, false]);
+        assert_eq!(image.broker(NodeId(1)).unwrap().log_dirs, [id(2)]);
+        assert_eq!(image.topic("t").unwrap().partitions[&0].isr, [1]);
+        assert_eq!(plan(&image, offline(vec![id(1)])).records.len(), 0, "once");
+        let image = created(&image, &[topic("u", 2, 1)]);
+        assert_eq!(directories_of(&image, "u"), [2, 2]);
+
+        // A start without it, and one with it.
+        let start = |image: &Image, log_dirs: &[u8], placed: Vec<Placed>| {
+            let log_dirs = log_dirs.iter().map(|byte| id(*byte)).collect();
+            let registration = Registration { log_dirs, placed, ..registration() };
+            after(image, &plan(image, Intention::RegisterBroker(registration)))
+        };
+        let without = start(&image, &[2], vec![]);
+        assert_eq!((leaders_of(&without, "t"), leaders_of(&without, "u")), (vec![false, true, false], vec![true; 2]));
+        let with = start(&without, &[1, 2], vec![]);
+        assert_eq!(leaders_of(&with, "t"), [true; 3]);
+        // Killed, and then a drive is missing: nobody had time to say so.
+        let without = start(&with, &[1], vec![]);
+        assert_eq!(leaders_of(&without, "t"), [true, false, true]);
+        assert_eq!(leaders_of(&without, "u"), [false; 2]);
+        // It was found elsewhere: there it is led.
+        let t = with.topic("t").unwrap().id;
+        let found = Placed { topic: t, partition: 1, directory: id(1) };
+        let moved = start(&without, &[1], vec![found]);
+        assert_eq!((leaders_of(&moved, "t"), directories_of(&moved, "t")), (vec![true; 3], vec![1, 1, 1]));
+    }
+
+    #[test]
+    fn a_replica_is_assigned_to_another_directory() {
+        let image = with_directories(2, 2);
+        let topic = image.topic("t").unwrap().id;
+        let placed = |partition, directory| Placed { topic, partition, directory: Uuid([directory; 16]) };
+        let assign = |placed| Intention::AssignDirectories { node: NodeId(1), placed };
+        let done = plan(&image, assign(vec![placed(0, 2), placed(1, 2), placed(9, 2)]));
+        assert_eq!((done.records.len(), done.answer.clone()), (1, Answer::AssignDirectories));
+        let image = after(&image, &done);
+        assert_eq!((directories_of(&image, "t"), leaders_of(&image, "t")), (vec![2, 2], vec![true; 2]));
+        assert_eq!(image.topic("t").unwrap().partitions[&0].leader_epoch, LeaderEpoch(0));
     }
 
     #[test]

@@ -116,6 +116,8 @@ pub struct Image {
     kept: Rc<BTreeMap<KeptKey, MetadataRecord>>,
     producer_ids: Option<ProducerIdsRecord>,
     partition_count: usize,
+    /// How many replicas each log directory holds.
+    in_directory: Rc<HashMap<Uuid, usize>>,
     end: Offset,
     epoch: LeaderEpoch,
 }
@@ -133,6 +135,7 @@ impl Default for Image {
             kept: Rc::default(),
             producer_ids: None,
             partition_count: 0,
+            in_directory: Rc::default(),
             end: Offset::ZERO,
             epoch: LeaderEpoch(0),
         }
@@ -176,6 +179,11 @@ impl Image {
     /// All partitions of all topics.
     pub fn partition_count(&self) -> usize {
         self.partition_count
+    }
+
+    /// Replicas that a log directory holds.
+    pub fn replicas_in(&self, directory: Uuid) -> usize {
+        self.in_directory.get(&directory).copied().unwrap_or(0)
     }
 
     /// The options set for a resource; `None` when none is.
@@ -284,6 +292,8 @@ impl Image {
                     Rc::make_mut(&mut self.names).remove(&id).ok_or(ReplayError::NoTopic { record: kind, id })?;
                 let topic = Rc::make_mut(&mut self.topics).remove(&name).expect("names and topics agree");
                 self.partition_count -= topic.partitions.len();
+                let in_directory = Rc::make_mut(&mut self.in_directory);
+                topic.partitions.values().for_each(|state| state.leave(in_directory));
                 if let Some(unified) = collision_name(&name) {
                     let colliding = Rc::make_mut(&mut self.colliding);
                     let names = colliding.get_mut(&unified).expect("put there with the topic");
@@ -299,16 +309,35 @@ impl Image {
                 delta.delete(topic);
             }
             MetadataRecord::Partition(record) => {
+                let state = PartitionState::from_record(record);
+                state.enter(Rc::make_mut(&mut self.in_directory));
                 let topic = self.topic_mut(kind, record.topic_id)?;
-                let new = topic.partitions.insert(record.partition_id, PartitionState::from_record(record)).is_none();
+                let old = topic.partitions.insert(record.partition_id, state);
+                let new = old.is_none();
+                if let Some(old) = old {
+                    old.leave(Rc::make_mut(&mut self.in_directory));
+                }
                 self.partition_count += usize::from(new);
                 delta.partition(record.topic_id, record.partition_id, new);
             }
             MetadataRecord::PartitionChange(record) => {
                 let (id, partition) = (record.topic_id, record.partition_id);
+                let moves = record.directories.is_some() || record.replicas.is_some();
+                // Taken out while the image is changed in two places.
+                let in_directory = moves.then(|| std::mem::take(&mut self.in_directory));
                 let topic = self.topic_mut(kind, id)?;
                 let state = topic.partitions.get_mut(&partition);
-                state.ok_or(ReplayError::NoPartition { record: kind, id, partition })?.change(record);
+                let state = state.ok_or(ReplayError::NoPartition { record: kind, id, partition })?;
+                match in_directory {
+                    None => state.change(record),
+                    Some(mut counts) => {
+                        let in_directory = Rc::make_mut(&mut counts);
+                        state.leave(in_directory);
+                        state.change(record);
+                        state.enter(in_directory);
+                        self.in_directory = counts;
+                    }
+                }
                 delta.partition(id, partition, false);
             }
             MetadataRecord::ClearElr(record) => {
@@ -473,6 +502,40 @@ impl PartitionState {
             leader_recovery_state: record.leader_recovery_state,
             leader_epoch: LeaderEpoch(record.leader_epoch),
             partition_epoch: record.partition_epoch,
+        }
+    }
+
+    /// The log directory that holds the replica of a node.
+    pub fn directory_of(&self, node: NodeId) -> Option<Uuid> {
+        let at = self.replicas.iter().position(|replica| *replica == node.0)?;
+        self.directories.get(at).copied()
+    }
+
+    /// The directories with that of a node's replica changed.
+    pub fn directories_with(&self, node: NodeId, directory: Uuid) -> Vec<Uuid> {
+        let mut directories = self.directories.clone();
+        if let Some(at) = self.replicas.iter().position(|replica| *replica == node.0)
+            && let Some(place) = directories.get_mut(at)
+        {
+            *place = directory;
+        }
+        directories
+    }
+
+    /// Counts its replicas in their directories.
+    fn enter(&self, in_directory: &mut HashMap<Uuid, usize>) {
+        for directory in &self.directories {
+            *in_directory.entry(*directory).or_default() += 1;
+        }
+    }
+
+    fn leave(&self, in_directory: &mut HashMap<Uuid, usize>) {
+        for directory in &self.directories {
+            let count = in_directory.get_mut(directory).expect("counted when it came");
+            *count -= 1;
+            if *count == 0 {
+                in_directory.remove(directory);
+            }
         }
     }
 
@@ -862,7 +925,7 @@ mod tests {
         /// Random valid histories: the counted parts agree with what is there, the
         /// delta is the difference of the two images, a snapshot is the image.
         #[test]
-        fn images_deltas_and_snapshots_agree(steps in proptest::collection::vec((0u8..5, 0u8..6, 0i32..4), 1..60)) {
+        fn images_deltas_and_snapshots_agree(steps in proptest::collection::vec((0u8..6, 0u8..6, 0i32..4), 1..60)) {
             let mut kept = Replay::default();
             for batch in steps.chunks(4) {
                 let before = kept.image().clone();
@@ -877,8 +940,12 @@ mod tests {
                         1 => partition(*id, *number),
                         2 => remove(*id),
                         3 => config(ResourceType::TOPIC, name, "retention.ms", (*number > 0).then_some("5")),
-                        _ => PartitionChangeRecord {
+                        4 => PartitionChangeRecord {
                             partition_id: *number, topic_id: Uuid([*id; 16]), isr: Some(vec![1]), ..Default::default()
+                        }.into(),
+                        _ => PartitionChangeRecord {
+                            partition_id: *number, topic_id: Uuid([*id; 16]),
+                            directories: Some(vec![Uuid([*number as u8 + 8; 16])]), ..Default::default()
                         }.into(),
                     };
                     if ahead.clone().apply([&record], Offset(1), LeaderEpoch(1)).is_ok() {
@@ -891,6 +958,12 @@ mod tests {
                 prop_assert_eq!(after, ahead.image());
                 prop_assert_eq!(&again(after), after);
                 prop_assert_eq!(after.partition_count(), after.topics().map(|topic| topic.partitions.len()).sum::<usize>());
+                for directory in 7..13 {
+                    let directory = Uuid([directory; 16]);
+                    let states = after.topics().flat_map(|topic| topic.partitions.values());
+                    let held = states.filter(|state| state.directories == [directory]).count();
+                    prop_assert_eq!(after.replicas_in(directory), held);
+                }
                 for topic in after.topics() {
                     prop_assert_eq!(after.topic_by_id(topic.id), Some(topic));
                     // A topic may come, go and come again with the same id only in this test.

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use super::checkpoint;
 use super::controller::Controller;
+use super::journal::DIRECTORY as METADATA_DIRECTORY;
 use crate::base::{NodeId, UnixMs, Uuid};
 use crate::config::parse_properties;
 use crate::runtime;
@@ -58,6 +59,23 @@ pub enum PropertiesError {
     Unmarked { dir: PathBuf, example: String },
     #[error("'{0}' is no cluster id: 22 characters of URL-safe base64 are expected")]
     ClusterId(String),
+    #[error("{} belongs to cluster {cluster}, but {} to cluster {other_cluster}", dir.display(), other.display())]
+    OtherCluster { dir: PathBuf, cluster: String, other: PathBuf, other_cluster: String },
+    #[error("{} is formatted for cluster {found}, and not for {wanted}", dir.display())]
+    NotThatCluster { dir: PathBuf, found: String, wanted: String },
+    #[error("{} and {} have the same directory.id {id}: one is a copy of the other", dir.display(), other.display())]
+    SameId { dir: PathBuf, other: PathBuf, id: Uuid },
+    #[error(
+        "the metadata directory {} is not formatted, but {} belongs to node {node} of cluster {cluster}: is its drive \
+         mounted, and metadata.log.dir right? By default the metadata is in the first of log.dirs",
+        dir.display(), other.display()
+    )]
+    NoMetadata { dir: PathBuf, other: PathBuf, node: i32, cluster: String },
+    #[error(
+        "{} holds a metadata log, but the metadata directory is {}: set metadata.log.dir",
+        dir.display(), metadata.display()
+    )]
+    MetadataElsewhere { dir: PathBuf, metadata: PathBuf },
 }
 
 /// How to format.
@@ -115,13 +133,111 @@ pub fn read(dir: &Path) -> Result<Option<Properties>, PropertiesError> {
     Ok(Some(Properties { cluster_id, node_id, directory_id }))
 }
 
-/// Makes `dir` the data directory of a new node.
+/// The directories of one node: those of `log.dirs`, and that of the metadata log, which may be another one.
+#[derive(Clone, Copy, Debug)]
+pub struct DirSet<'a> {
+    pub dirs: &'a [PathBuf],
+    pub metadata: &'a Path,
+}
+
+impl<'a> DirSet<'a> {
+    /// Each once, that of the metadata first: with it the others can be told who they belong to.
+    pub fn all(self) -> impl Iterator<Item = &'a Path> {
+        let others = self.dirs.iter().map(PathBuf::as_path).filter(move |dir| *dir != self.metadata);
+        std::iter::once(self.metadata).chain(others)
+    }
+}
+
+/// What the directories of one node say, and that they say the same. Nothing is changed. Those that cannot be read
+/// are passed over: their drive may have failed.
+///
+/// # Errors
+/// The metadata directory cannot be read; or directories are of another node than `node_id`, of several clusters, or
+/// copies of each other; or the metadata lies elsewhere.
+pub fn read_all(set: DirSet<'_>, node_id: Option<NodeId>) -> Result<Vec<(PathBuf, Properties)>, PropertiesError> {
+    let mut found: Vec<(PathBuf, Properties)> = Vec::new();
+    for dir in set.all() {
+        let properties = match read(dir) {
+            Err(error) if dir == set.metadata => return Err(error),
+            Err(_) | Ok(None) => continue,
+            Ok(Some(properties)) => properties,
+        };
+        if let Some((other, first)) = found.first() {
+            if first.cluster_id != properties.cluster_id {
+                return Err(PropertiesError::OtherCluster {
+                    dir: dir.to_owned(),
+                    cluster: properties.cluster_id,
+                    other: other.clone(),
+                    other_cluster: first.cluster_id.clone(),
+                });
+            }
+            if first.node_id != properties.node_id {
+                let (node, of) = (properties.node_id.0, first.node_id.0);
+                let reason =
+                    format!("the directory belongs to node.id {node}, but {} to node.id {of}", other.display());
+                return Err(PropertiesError::Wrong { path: dir.join(FILE), reason });
+            }
+        }
+        if let Some(node_id) = node_id.filter(|id| *id != properties.node_id) {
+            let reason = format!(
+                "the directory belongs to node.id {}, but the configuration says {}",
+                properties.node_id.0, node_id.0
+            );
+            return Err(PropertiesError::Wrong { path: dir.join(FILE), reason });
+        }
+        let id = properties.directory_id;
+        if let Some((other, _)) = found.iter().find(|(_, other)| !id.is_zero() && other.directory_id == id) {
+            return Err(PropertiesError::SameId { dir: dir.to_owned(), other: other.clone(), id });
+        }
+        found.push((dir.to_owned(), properties));
+    }
+    let dir = set.metadata.to_owned();
+    if let Some((other, first)) = found.first().filter(|(dir, _)| dir != set.metadata) {
+        let (other, node, cluster) = (other.clone(), first.node_id.0, first.cluster_id.clone());
+        return Err(PropertiesError::NoMetadata { dir, other, node, cluster });
+    }
+    match set.all().skip(1).find(|dir| dir.join(METADATA_DIRECTORY).exists()) {
+        Some(elsewhere) => Err(PropertiesError::MetadataElsewhere { dir: elsewhere.to_owned(), metadata: dir }),
+        None => Ok(found),
+    }
+}
+
+/// Makes the directories those of one node; gives what became of each.
+///
+/// # Errors
+/// One is formatted already, or for another cluster or node, holds other data, or cannot be written.
+pub fn format_all(set: DirSet<'_>, how: &Format) -> Result<Vec<(PathBuf, Formatted)>, PropertiesError> {
+    let found = read_all(set, None)?;
+    if let Some((dir, first)) = found.first() {
+        let (node, cluster) = (first.node_id.0, first.cluster_id.clone());
+        if !how.ignore_formatted {
+            return Err(PropertiesError::AlreadyFormatted { dir: dir.clone(), node, cluster });
+        }
+        if let Some(wanted) = how.cluster_id.clone().filter(|wanted| *wanted != cluster) {
+            return Err(PropertiesError::NotThatCluster { dir: dir.clone(), found: cluster, wanted });
+        }
+    }
+    let mut how = Format { ignore_formatted: true, ..how.clone() };
+    let mut done = Vec::new();
+    for dir in set.all() {
+        let formatted = format(dir, &how, dir == set.metadata)?;
+        (how.node_id, how.cluster_id) = (formatted.properties.node_id, Some(formatted.properties.cluster_id.clone()));
+        done.push((dir.to_owned(), formatted));
+    }
+    Ok(done)
+}
+
+/// Makes `dir` a data directory of a node, for its metadata log too if `has_metadata`.
 ///
 /// # Errors
 /// It is formatted already, holds other data, or cannot be written.
-pub fn format(dir: &Path, how: &Format) -> Result<Formatted, PropertiesError> {
+fn format(dir: &Path, how: &Format, has_metadata: bool) -> Result<Formatted, PropertiesError> {
     let cluster_id = match &how.cluster_id {
-        Some(text) => text.parse::<Uuid>().map_err(|_| PropertiesError::ClusterId(text.clone()))?.to_string(),
+        // One that is there already may be any text.
+        Some(text) if has_metadata => {
+            text.parse::<Uuid>().map_err(|_| PropertiesError::ClusterId(text.clone()))?.to_string()
+        }
+        Some(text) => text.clone(),
         None => draw_id().to_string(),
     };
     if let Some(properties) = read(dir)? {
@@ -135,27 +251,36 @@ pub fn format(dir: &Path, how: &Format) -> Result<Formatted, PropertiesError> {
         return Err(PropertiesError::Unmarked { dir: dir.to_owned(), example });
     }
     create_dir(dir).map_err(|error| PropertiesError::Io { verb: "create", path: dir.to_owned(), error })?;
-    let bootstrap = checkpoint::bytes(&Controller::bootstrap_records(), now());
-    write_whole(&dir.join(BOOTSTRAP_FILE), &bootstrap)?;
+    if has_metadata {
+        let bootstrap = checkpoint::bytes(&Controller::bootstrap_records(), now());
+        write_whole(&dir.join(BOOTSTRAP_FILE), &bootstrap)?;
+    }
     let properties = Properties { cluster_id, node_id: how.node_id, directory_id: draw_id() };
     write_whole(&dir.join(FILE), text_of(&properties).as_bytes())?;
     Ok(Formatted { properties, already: false })
 }
 
-/// The properties of a directory to serve from, which is formatted when it is empty.
+/// The properties of a node's metadata directory, which is formatted when it is empty. The others follow with
+/// [`open_or_format_data`]. That they agree was found out by [`read_all`].
 ///
 /// # Errors
-/// As for [`read`] and [`format`]; or the directory belongs to another node.
+/// As for [`read`] and [`format_all`].
 pub fn open_or_format(dir: &Path, node_id: NodeId) -> Result<Properties, PropertiesError> {
-    let how = Format { node_id, cluster_id: None, ignore_formatted: true };
-    let mut properties = format(dir, &how)?.properties;
-    if properties.node_id != node_id {
-        let reason = format!(
-            "the directory belongs to node.id {}, but the configuration says {}",
-            properties.node_id.0, node_id.0
-        );
-        return Err(PropertiesError::Wrong { path: dir.join(FILE), reason });
-    }
+    open(dir, &Format { node_id, cluster_id: None, ignore_formatted: true }, true)
+}
+
+/// The properties of a data directory of the node whose metadata directory has `of`; it is formatted when it is
+/// empty: it is a new one.
+///
+/// # Errors
+/// As for [`read`] and [`format_all`].
+pub fn open_or_format_data(dir: &Path, of: &Properties) -> Result<Properties, PropertiesError> {
+    let cluster_id = Some(of.cluster_id.clone());
+    open(dir, &Format { node_id: of.node_id, cluster_id, ignore_formatted: true }, false)
+}
+
+fn open(dir: &Path, how: &Format, has_metadata: bool) -> Result<Properties, PropertiesError> {
+    let mut properties = format(dir, how, has_metadata)?.properties;
     if properties.directory_id.is_zero() {
         properties.directory_id = draw_id();
         write_whole(&dir.join(FILE), text_of(&properties).as_bytes())?;
@@ -236,6 +361,23 @@ mod tests {
     use super::*;
 
     const NODE: NodeId = NodeId(3);
+
+    fn alone(dir: &Path) -> [PathBuf; 1] {
+        [dir.to_owned()]
+    }
+
+    /// Formats one directory of a node that has no other.
+    fn format(dir: &Path, how: &Format) -> Result<Formatted, PropertiesError> {
+        let mut done = format_all(DirSet { dirs: &alone(dir), metadata: dir }, how)?;
+        assert_eq!(done.len(), 1);
+        Ok(done.remove(0).1)
+    }
+
+    /// As a start does it.
+    fn open_or_format(dir: &Path, node_id: NodeId) -> Result<Properties, PropertiesError> {
+        read_all(DirSet { dirs: &alone(dir), metadata: dir }, Some(node_id))?;
+        super::open_or_format(dir, node_id)
+    }
 
     fn how(cluster_id: Option<&str>) -> Format {
         Format { node_id: NODE, cluster_id: cluster_id.map(str::to_string), ignore_formatted: false }
@@ -338,6 +480,68 @@ mod tests {
         fs::create_dir(dir.path().join("orders-3")).unwrap();
         let refused = open_or_format(dir.path(), NODE).unwrap_err().to_string();
         assert!(refused.contains("holds data, for example 'orders-3', but no meta.properties"), "{refused}");
+    }
+
+    #[test]
+    fn several_directories_are_one_nodes() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(name);
+        let dirs = [path("a"), path("b")];
+        let outside = path("m");
+        let set = DirSet { dirs: &dirs, metadata: &outside };
+        let done = format_all(set, &how(None)).unwrap();
+        assert_eq!(done.iter().map(|(dir, _)| dir.clone()).collect::<Vec<_>>(), [path("m"), path("a"), path("b")]);
+        let properties: Vec<_> = done.into_iter().map(|(_, formatted)| formatted.properties).collect();
+        let cluster = properties[0].cluster_id.clone();
+        assert!(properties.iter().all(|found| found.cluster_id == cluster && found.node_id == NODE));
+        assert!(properties[0].directory_id != properties[1].directory_id);
+        assert_eq!(
+            (names(&path("m")), names(&path("a"))),
+            (vec![BOOTSTRAP_FILE.into(), FILE.into()], vec![FILE.into()])
+        );
+        let again = |set, cluster: Option<&str>| {
+            let refused = format_all(set, &Format { ignore_formatted: true, ..how(cluster) });
+            refused.map(|done| done.iter().map(|(_, f)| f.already).collect::<Vec<_>>()).map_err(|e| e.to_string())
+        };
+        assert_eq!(again(set, None).unwrap(), [true; 3]);
+        let refused = again(set, Some("4L6g3nShT-eMCtK--X86sw")).unwrap_err();
+        assert!(refused.contains("and not for 4L6g3nShT-eMCtK--X86sw"), "{refused}");
+        let refused = format_all(set, &how(None)).unwrap_err().to_string();
+        assert!(refused.contains("is already formatted for node 3"), "{refused}");
+
+        // A new one beside them.
+        let dirs = [path("a"), path("b"), path("c")];
+        let set = DirSet { dirs: &dirs, metadata: &outside };
+        let found = read_all(set, Some(NODE)).unwrap();
+        assert_eq!(found.len(), 3);
+        let new = open_or_format_data(&path("c"), &found[0].1).unwrap();
+        assert_eq!((&new.cluster_id, new.node_id, read(&path("c")).unwrap()), (&cluster, NODE, Some(new.clone())));
+
+        let check = |dirs: &[PathBuf], metadata: &Path, node: i32, words: &str| {
+            let before: Vec<_> = dirs.iter().map(|dir| dir.exists().then(|| names(dir))).collect();
+            let refused = read_all(DirSet { dirs, metadata }, Some(NodeId(node))).unwrap_err().to_string();
+            assert!(refused.contains(words) && !refused.contains('\n'), "{refused}");
+            assert_eq!(before, dirs.iter().map(|dir| dir.exists().then(|| names(dir))).collect::<Vec<_>>());
+        };
+        check(&dirs, &outside, 4, "belongs to node.id 3, but the configuration says 4");
+        check(&dirs, &path("d"), 3, "the metadata directory");
+        format(&path("d"), &how(None)).unwrap();
+        check(
+            &[path("a"), path("d")],
+            &outside,
+            3,
+            &format!("belongs to cluster {cluster}").replace("belongs to", "to"),
+        );
+        fs::create_dir(path("e")).unwrap();
+        fs::copy(path("a").join(FILE), path("e").join(FILE)).unwrap();
+        check(&[path("a"), path("e")], &outside, 3, "is a copy of the other");
+        fs::create_dir(path("b").join(METADATA_DIRECTORY)).unwrap();
+        check(&dirs, &outside, 3, "set metadata.log.dir");
+        // What cannot be read is passed over, unless the metadata lies there.
+        fs::write(path("b").join(FILE), "version=9").unwrap();
+        fs::remove_dir(path("b").join(METADATA_DIRECTORY)).unwrap();
+        assert_eq!(read_all(set, Some(NODE)).unwrap().len(), 3);
+        check(&dirs, &path("b"), 3, "version '9' is not known");
     }
 
     #[test]

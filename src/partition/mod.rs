@@ -35,7 +35,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use crate::base::limits::POINT_BYTES_MIN;
-use crate::base::{LeaderEpoch, Moment, Offset, TopicPartition, UnixMs, Uuid};
+use crate::base::{DirIndex, LeaderEpoch, Moment, Offset, TopicPartition, UnixMs, Uuid};
 use crate::config::TopicConfig;
 use crate::log::journal::{Journal, JournalEntry, JournalPlace, Journaled};
 use crate::log::{
@@ -88,6 +88,8 @@ pub struct PartitionOptions {
     pub journaled: Journaled,
     /// The broker cannot do without it: see [`LogOptions::is_vital`].
     pub is_vital: bool,
+    /// The data directory it lies in.
+    pub dir: DirIndex,
 }
 
 impl PartitionOptions {
@@ -106,6 +108,7 @@ impl PartitionOptions {
             journal: None,
             journaled: Journaled::default(),
             is_vital: false,
+            dir: DirIndex(0),
         }
     }
 }
@@ -278,6 +281,7 @@ pub struct Recovery {
 pub struct Partition {
     id: TopicPartition,
     topic_id: Uuid,
+    dir: Cell<DirIndex>,
     disk: Disk,
     log: Log,
     producers: RefCell<Producers>,
@@ -416,6 +420,7 @@ impl Partition {
         let partition = Rc::new(Partition {
             id,
             topic_id,
+            dir: Cell::new(options.dir),
             disk: disk.clone(),
             log,
             producers: RefCell::new(producers),
@@ -523,6 +528,11 @@ impl Partition {
 
     pub fn topic_id(&self) -> Uuid {
         self.topic_id
+    }
+
+    /// The data directory it lies in.
+    pub fn dir(&self) -> DirIndex {
+        self.dir.get()
     }
 
     /// The log beneath.

@@ -204,6 +204,12 @@ pub fn request_stop() {
     current().process.request_stop();
 }
 
+/// Stops the process for a reason: as when a core's main future ends with an error.
+pub fn fail(reason: String) {
+    let core = current();
+    core.process.fail(RuntimeError::Core { core: core.index, reason });
+}
+
 /// Whether the process stops because of a failure: then nothing may be marked as
 /// cleanly closed.
 pub fn failed() -> bool {

@@ -18,8 +18,6 @@ pub struct HostNeeds {
     pub cores: usize,
     /// Descriptors: files, connections and what every core takes.
     pub files: u64,
-    /// Data directories; created when missing.
-    pub data_dirs: Vec<PathBuf>,
 }
 
 /// What was found.
@@ -27,8 +25,6 @@ pub struct HostNeeds {
 pub struct HostFacts {
     /// The limit of open descriptors.
     pub files: u64,
-    /// One line each, worth telling the operator.
-    pub warnings: Vec<String>,
 }
 
 /// Why this host will not do. Each displays as one line that says what to do.
@@ -69,7 +65,6 @@ pub enum HostError {
 /// Checks the host and raises the process's soft limits to the hard ones. To be
 /// called before any executor is made: glommio panics where this explains.
 pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
-    let mut warnings = Vec::new();
     check_io_uring()?;
     if let Some(have) = raise(libc::RLIMIT_MEMLOCK).map_err(HostError::Limits)? {
         let counted = rings_are_counted().map_err(HostError::Limits)?;
@@ -83,10 +78,7 @@ pub fn check_host(needs: &HostNeeds) -> Result<HostFacts, HostError> {
     if files < need {
         return Err(HostError::Files { have: files, need });
     }
-    for dir in &needs.data_dirs {
-        check_data_dir(dir, &mut warnings)?;
-    }
-    Ok(HostFacts { files, warnings })
+    Ok(HostFacts { files })
 }
 
 /// glommio refuses to start with less, whether anything is counted or not.
@@ -204,7 +196,11 @@ fn raise(resource: libc::__rlimit_resource_t) -> io::Result<Option<u64>> {
     Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur))
 }
 
-fn check_data_dir(dir: &Path, warnings: &mut Vec<String>) -> Result<(), HostError> {
+/// Checks that a directory can hold data, and creates it when it is missing. Gives what is worth telling the operator.
+///
+/// # Errors
+/// It cannot be used; of [`HostError`] those that name a directory.
+pub fn check_data_dir(dir: &Path) -> Result<Option<String>, HostError> {
     match fs::metadata(dir) {
         Ok(facts) if !facts.is_dir() => return Err(HostError::NotADirectory(dir.to_owned())),
         Ok(_) => {}
@@ -223,14 +219,13 @@ fn check_data_dir(dir: &Path, warnings: &mut Vec<String>) -> Result<(), HostErro
     let direct = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).map(drop);
     fs::remove_file(&path).map_err(not_writable)?;
     if is_tmpfs(dir).map_err(not_writable)? {
-        warnings.push(format!(
+        return Ok(Some(format!(
             "data directory {} is on tmpfs: its records are lost with the machine's memory",
             dir.display()
-        ));
-        return Ok(());
+        )));
     }
     match direct {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(HostError::NoDirectIo(dir.to_owned())),
         Err(error) => Err(not_writable(error)),
     }
@@ -252,16 +247,15 @@ fn is_tmpfs(dir: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    fn needs(dir: &Path) -> HostNeeds {
-        HostNeeds { cores: 2, files: 100, data_dirs: vec![dir.to_owned()] }
-    }
+    const NEEDS: HostNeeds = HostNeeds { cores: 2, files: 100 };
 
     #[test]
     fn this_host_will_do_and_the_directory_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("a/b");
-        let facts = check_host(&needs(&data)).unwrap();
+        let facts = check_host(&NEEDS).unwrap();
         assert!(facts.files >= 164, "{facts:?}");
+        check_data_dir(&data).unwrap();
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "the check leaves nothing behind");
     }
 
@@ -270,14 +264,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, b"").unwrap();
-        let too_many = HostNeeds { files: u64::MAX / 2, ..needs(dir.path()) };
-        for (needs, expected) in [
-            (needs(&file), "is not a directory"),
-            (needs(&file.join("sub")), "is not writable: Not a directory"),
-            (too_many, "open files are limited to"),
-            (needs(Path::new("/proc/corelog")), "cannot create data directory /proc/corelog"),
+        for (refused, expected) in [
+            (check_data_dir(&file).map(drop), "is not a directory"),
+            (check_data_dir(&file.join("sub")).map(drop), "is not writable: Not a directory"),
+            (check_host(&HostNeeds { files: u64::MAX / 2, ..NEEDS }).map(drop), "open files are limited to"),
+            (check_data_dir(Path::new("/proc/corelog")).map(drop), "cannot create data directory /proc/corelog"),
         ] {
-            let text = check_host(&needs).unwrap_err().to_string();
+            let text = refused.unwrap_err().to_string();
             assert!(text.contains(expected) && !text.contains('\n'), "{text}");
         }
     }
@@ -285,7 +278,7 @@ mod tests {
     #[test]
     fn tmpfs_is_allowed_with_a_warning() {
         let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
-        let facts = check_host(&needs(dir.path())).unwrap();
-        assert!(facts.warnings[0].contains("is on tmpfs"), "{facts:?}");
+        let warning = check_data_dir(dir.path()).unwrap();
+        assert!(warning.is_some_and(|warning| warning.contains("is on tmpfs")));
     }
 }

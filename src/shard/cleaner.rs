@@ -5,22 +5,23 @@
 //! `log.cleaner.dedupe.buffer.size`, `log.cleaner.io.buffer.size` and `log.cleaner.io.max.bytes.per.second`. A log
 //! that cannot be cleaned is reported once and left alone until the process ends; the others go on.
 //!
-//! `cleaner-offset-checkpoint` is one file for the data directory, as Kafka has it, so one core writes it: core 0
-//! collects what the others report, and writes all of it, at most a few times a second. It is a hint: a
+//! `cleaner-offset-checkpoint` is one file for each data directory, as Kafka has it, so one core writes it: core 0
+//! collects what the others report, and writes all of a file, at most a few times a second. It is a hint: a
 //! log that it says too little of is read once more, and one that it says too much of, because it
 //! was another log's name, is cleaned from its start when it is shorter.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Core;
+use super::dirs::Dirs;
 use super::messages::{Answer, Call};
 use super::points::{self, TopicPoint};
 use crate::base::hash::OwnKeys;
 use crate::base::wait::Signal;
-use crate::base::{CoreIndex, Offset, TopicPartition, Uuid};
+use crate::base::{CoreIndex, DirIndex, Offset, TopicPartition, Uuid};
 use crate::config::BrokerConfig;
 use crate::log::{CleanError, Dirt, LogError, Means};
 use crate::partition::{CLEANED_FILE, Partition};
@@ -41,41 +42,32 @@ pub struct Cleaning {
     known: RefCell<HashMap<(Uuid, i32), Offset, OwnKeys>>,
     /// All partitions that there were at the start are open: others are new.
     started: Cell<bool>,
-    /// The file does not say what is known.
-    changed: Cell<bool>,
+    /// Directories whose file does not say what is known.
+    changed: RefCell<BTreeSet<DirIndex>>,
     /// Wakes who writes it.
     work: Signal,
 }
 
 impl Cleaning {
-    fn know(&self, points: &[TopicPoint]) {
-        let mut known = self.known.borrow_mut();
-        for point in points {
-            known.insert((point.topic_id, point.partition), point.offset);
-        }
-        self.changed.set(true);
-        self.work.raise();
-    }
-
     /// On core 0: topics are gone. A topic of the same name is another one.
-    pub fn forget(&self, topics: impl IntoIterator<Item = Uuid>) {
+    pub fn forget(&self, dirs: &Dirs, topics: impl IntoIterator<Item = Uuid>) {
         let gone: HashSet<Uuid> = topics.into_iter().collect();
         let mut known = self.known.borrow_mut();
         let before = known.len();
         known.retain(|(topic_id, _), _| !gone.contains(topic_id));
         if known.len() < before {
-            self.changed.set(true);
+            self.changed.borrow_mut().extend(dirs.online().map(|(index, _)| index));
             self.work.raise();
         }
     }
 }
 
 /// How far the process before had compacted a partition that is being opened.
-pub fn cleaned_before(core: &Core, id: &TopicPartition) -> Offset {
+pub fn cleaned_before(core: &Core, dir: DirIndex, id: &TopicPartition) -> Offset {
     match core.cleaning.started.get() {
         // A topic that is new has nothing but perhaps its name from one before.
         true => Offset::ZERO,
-        false => core.cleaned_before.get(&id.topic, id.partition),
+        false => core.dirs().get(dir).left().cleaned.get(&id.topic, id.partition),
     }
 }
 
@@ -86,8 +78,9 @@ pub fn start(core: &Rc<Core>) {
         let image = core.image();
         let mut known = core.cleaning.known.borrow_mut();
         for topic in image.topics() {
-            for partition in topic.partitions.keys() {
-                let offset = core.cleaned_before.get(&topic.name, *partition);
+            for (partition, state) in &topic.partitions {
+                let Some(dir) = core.dir_of(state) else { continue };
+                let offset = core.dirs().get(dir).left().cleaned.get(&topic.name, *partition);
                 if offset > Offset::ZERO {
                     known.insert((topic.id, *partition), offset);
                 }
@@ -111,7 +104,14 @@ pub async fn stop(core: &Core) {
 
 /// Takes a report of a core, on core 0.
 pub fn reported(core: &Core, points: &[TopicPoint]) {
-    core.cleaning.know(points);
+    {
+        let mut known = core.cleaning.known.borrow_mut();
+        for point in points {
+            known.insert((point.topic_id, point.partition), point.offset);
+        }
+    }
+    core.cleaning.changed.borrow_mut().extend(points::dirs_of(core, points));
+    core.cleaning.work.raise();
 }
 
 /// What a core may use, by the options.
@@ -255,14 +255,12 @@ async fn tell(core: &Rc<Core>, point: TopicPoint) {
 
 /// Writes the file, on core 0.
 async fn write_all(core: Rc<Core>) {
-    let path = core.data_dir().join(CLEANED_FILE);
     loop {
         core.cleaning.work.wait().await;
         let stopping = core.stop.is_raised();
-        if core.cleaning.changed.replace(false) {
-            let bytes = points::text(&core, &core.cleaning.known).await;
-            if let Err(error) = core.disk.write_file(&path, bytes).await {
-                tracing::warn!("write {}: {error}; logs are compacted once more after the next start", path.display());
+        for dir in core.cleaning.changed.take() {
+            if let Err(error) = points::write(&core, CLEANED_FILE, dir, &core.cleaning.known).await {
+                tracing::warn!("{error}; logs are compacted once more after the next start");
             }
         }
         if stopping {

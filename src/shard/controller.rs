@@ -15,7 +15,7 @@ use super::{Core, images, starts};
 use crate::base::wait::{self, Sender, Signal};
 use crate::base::{CoreIndex, Offset, Uuid};
 use crate::config::BrokerConfig;
-use crate::metadata::controller::{Endpoint, Registration};
+use crate::metadata::controller::{Endpoint, Placed, Registration};
 use crate::metadata::image::ResourceType;
 use crate::metadata::records::BrokerRegistrationChangeRecord;
 use crate::metadata::records::MetadataRecord;
@@ -131,7 +131,7 @@ pub fn draw_id() -> Uuid {
 }
 
 /// How this process registers as a broker of its own metadata.
-pub fn registration(core: &Core) -> Registration {
+pub fn registration(core: &Core, placed: Vec<Placed>) -> Registration {
     let config = core.config();
     let endpoints = config.advertised_listeners.iter().map(|listener| Endpoint {
         name: listener.name.clone(),
@@ -144,39 +144,51 @@ pub fn registration(core: &Core) -> Registration {
         incarnation: draw_id(),
         endpoints: endpoints.collect(),
         rack: config.broker_rack.clone(),
-        log_dirs: vec![core.identity().directory_id],
+        log_dirs: core.dirs().online().map(|(_, dir)| dir.id()).collect(),
+        placed,
     }
 }
 
-/// On core 0, at start: opens the metadata log, gives what it holds to every core, and
-/// registers this process in it.
+/// On core 0, at start: opens the metadata log, and gives what it holds to every core.
 pub async fn open(core: &Rc<Core>) -> Result<(), JournalError> {
     let config = core.config();
     let options = JournalOptions {
         node: config.node_id,
-        directory: core.identity().directory_id,
-        clean: core.identity().clean,
+        directory: core.dirs().metadata().id,
+        clean: core.dirs().metadata().clean,
         segment_bytes: config.metadata_log_segment_bytes,
         snapshot_bytes: config.metadata_log_max_record_bytes_between_snapshots.max(1) as u64,
         snapshot_interval: match config.metadata_log_max_snapshot_interval_ms {
             0 => Duration::MAX,
             ms => Duration::from_millis(ms as u64),
         },
-        memory: Rc::clone(core.partitions().tail_memory()),
+        memory: Rc::clone(core.partitions().metadata_memory()),
     };
-    let (journal, replay) = Journal::open(core.disk(), core.data_dir(), &options, clock::unix_ms()).await?;
+    let dir = &core.dirs().metadata().path;
+    let (journal, replay) = Journal::open(core.disk(), dir, &options, clock::unix_ms()).await?;
     images::begin(core, replay).await;
+    let controller = Rc::new(Controller::new(journal, core.placement().cores()));
+    assert!(core.controller.set(controller).is_ok(), "core 0 opens the metadata log once");
+    Ok(())
+}
+
+/// On core 0, at start: registers this process, with what was found in its directories.
+pub async fn register(core: &Core, placed: Vec<Placed>) -> Result<(), JournalError> {
+    let controller = core.controller.get().expect("core 0 has opened the metadata log");
+    if !placed.is_empty() {
+        tracing::info!("{} partitions lie in other directories than the metadata says: it is put right", placed.len());
+    }
     let image = core.image();
-    let plan = planner(&core.started_with).plan(&image, image.end(), &Intention::RegisterBroker(registration(core)));
+    let intention = Intention::RegisterBroker(registration(core, placed));
+    let plan = planner(&core.started_with).plan(&image, image.end(), &intention);
     drop(image);
     if let metadata::Answer::RegisterBroker(Err(refusal)) = plan.answer {
         return Err(JournalError::Foreign(refusal.message.unwrap_or_else(|| format!("{:?}", refusal.reason))));
     }
+    let journal = controller.journal();
     let epoch = journal.epoch();
     let end = journal.append(&plan.records, clock::unix_ms()).await?;
     images::publish(core, Committed { records: Arc::new(plan.records), end, epoch }).await;
-    let controller = Rc::new(Controller::new(journal, core.placement().cores()));
-    assert!(core.controller.set(controller).is_ok(), "core 0 opens the metadata log once");
     Ok(())
 }
 

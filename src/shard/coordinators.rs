@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::Core;
 use super::partitions::Place;
 use crate::base::wait::{self, Sender, Signal};
-use crate::base::{CoreIndex, Offset, Uuid, java};
+use crate::base::{CoreIndex, DirIndex, Offset, Uuid, java};
 use crate::config::BrokerConfig;
 use crate::coordinator::group::*;
 use crate::metadata::{Delta, image::Topic};
@@ -117,6 +117,19 @@ impl Coordinators {
         self.load(core, topic, added.map(|(_, partition)| *partition));
     }
 
+    /// A data directory has failed: what is coordinated in it ends.
+    pub fn dir_failed(&self, dir: DirIndex) {
+        let mut failed: Vec<Rc<Groups>> = Vec::new();
+        self.groups.borrow_mut().retain(|_, groups| {
+            let stays = groups.partition.dir() != dir;
+            if !stays {
+                failed.push(Rc::clone(groups));
+            }
+            stays
+        });
+        failed.iter().for_each(Groups::unload);
+    }
+
     fn load(&self, core: &Rc<Core>, topic: &Topic, partitions: impl Iterator<Item = i32>) {
         for index in partitions {
             // Those of other cores, and those whose files cannot be used, have no coordinator here.
@@ -179,12 +192,14 @@ impl Core {
         }
     }
 
-    /// The core that coordinates a group, when there is an offsets topic.
-    pub fn group_owner(&self, group: &str) -> Option<CoreIndex> {
+    /// The core that coordinates a group, when there is an offsets topic; within, `None` when nobody leads
+    /// the group's partition of it.
+    pub fn group_owner(&self, group: &str) -> Option<Option<CoreIndex>> {
         let image = self.image();
         let topic = image.topic(OFFSETS_TOPIC)?;
         let partition = java::partition_for(group, topic.partitions.len() as i32);
-        Some(self.placement.core_of(topic.id, partition))
+        let is_led = topic.partitions.get(&partition).is_some_and(|state| state.leader.is_some());
+        Some(is_led.then(|| self.placement.core_of(topic.id, partition)))
     }
 
     /// The id of a topic, if it exists: offsets are committed for that one, not for a

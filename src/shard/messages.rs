@@ -14,7 +14,7 @@ use super::partitions::{Acknowledged, AppendError, AppendRules, LogSize, Positio
 use super::points::TopicPoint;
 use super::reads::Limits;
 use super::starts::{Deletion, DeletionError};
-use crate::base::{LeaderEpoch, Offset, Uuid};
+use crate::base::{DirIndex, LeaderEpoch, Offset, Uuid};
 use crate::coordinator::group::GroupError;
 use crate::metadata::Intention;
 use crate::metadata::records::MetadataRecord;
@@ -29,6 +29,8 @@ pub enum Message {
     /// To core 0: the image of the sending core has reached `end`, and what it owns
     /// of it is open.
     Applied { end: Offset },
+    /// To every other core: a data directory has failed.
+    DirFailed(DirIndex),
     /// Wants an [`Message::Answer`] with the same id from the core it is sent to.
     Call { id: u64, call: Call },
     /// Answers a call. Always sent, also when the call failed: an error is an answer.

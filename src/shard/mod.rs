@@ -9,6 +9,8 @@ pub mod brokers;
 mod cleaner;
 pub mod controller;
 pub mod coordinators;
+pub mod dirs;
+mod failures;
 pub mod fetch_sessions;
 pub mod images;
 mod journal;
@@ -22,11 +24,11 @@ mod router;
 mod rules;
 pub mod start;
 pub mod starts;
+mod survey;
 mod upkeep;
 
 use std::cell::{OnceCell, RefCell, RefMut};
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,18 +37,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::budget::Budget;
-use crate::base::{CoreIndex, Uuid};
+use crate::base::{CoreIndex, DirIndex};
 use crate::config::BrokerConfig;
-use crate::log::journal::Replay;
+use crate::metadata::image::PartitionState;
 use crate::metadata::{Image, configs};
 use crate::metrics::Requests;
-use crate::partition::{RecoveryPoints, StartOffsets};
 use crate::runtime::clock;
 use crate::runtime::disk::Disk;
 use crate::runtime::task::StopFlag;
 
 use brokers::Mapping;
 use coordinators::Coordinators;
+use dirs::Dirs;
 use fetch_sessions::FetchSessions;
 use images::Images;
 use messages::ForwardedRequest;
@@ -61,15 +63,10 @@ use starts::Starts;
 /// requests. `None`: the client's connection has to be closed.
 pub type RequestHandler = Box<dyn Fn(Rc<Core>, ForwardedRequest) -> Pin<Box<dyn Future<Output = Option<Bytes>>>>>;
 
-/// Who this process is: read from `meta.properties` before the cores start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who this process is, and where its data lies: found out before the cores start.
 pub struct Identity {
     pub cluster_id: String,
-    pub directory_id: Uuid,
-    /// Where partitions live.
-    pub data_dir: PathBuf,
-    /// Whether the last stop was clean: no recovery scan is needed.
-    pub clean: bool,
+    pub dirs: Dirs,
 }
 
 /// One core's world.
@@ -85,16 +82,8 @@ pub struct Core {
     image: RefCell<Rc<Image>>,
     images: Images,
     partitions: Partitions,
-    /// What the journals of the process before hold.
-    replay: Arc<Replay>,
-    /// What the process before knew of recovery points.
-    recovery_points: Arc<RecoveryPoints>,
     points: Points,
-    /// What `log-start-offset-checkpoint` said at the start.
-    start_offsets: Arc<StartOffsets>,
     starts: Starts,
-    /// What the process before knew of compacted logs.
-    cleaned_before: Arc<RecoveryPoints>,
     cleaning: cleaner::Cleaning,
     coordinators: Coordinators,
     router: Router,
@@ -146,8 +135,14 @@ impl Core {
         &self.identity
     }
 
-    pub fn data_dir(&self) -> &Path {
-        &self.identity.data_dir
+    /// The data directories.
+    pub fn dirs(&self) -> &Dirs {
+        &self.identity.dirs
+    }
+
+    /// Where this node's replica of a partition lies by the metadata; `None` when that is none of the directories.
+    pub fn dir_of(&self, state: &PartitionState) -> Option<DirIndex> {
+        self.dirs().by_id(state.directory_of(self.started_with.node_id)?)
     }
 
     pub fn disk(&self) -> &Disk {

@@ -2,25 +2,24 @@
 //! metadata says, and the operations on them that requests need, whether they came
 //! in here or on another core.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::coordinators::is_internal;
+use super::dirs::Dirs;
 use super::messages::{EpochQuery, OffsetQuery, Read};
-use super::{Core, cleaner, rules};
+use super::{Core, cleaner, failures, rules};
 use crate::base::hash::OwnKeys;
-use crate::base::{CoreIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
+use crate::base::{CoreIndex, DirIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::journal::{Journal, Journaled};
-use crate::log::{LogError, Stage, TailMemory, Unpointed, Waiting};
-use crate::metadata::controller::METADATA_TOPIC;
-use crate::metadata::image::{ResourceType, Topic};
+use crate::log::{Failure, LogError, Stage, TailMemory, Unpointed, Waiting};
+use crate::metadata::image::{PartitionState, ResourceType, Topic};
 use crate::metadata::{Delta, Image};
 use crate::partition::{
     Acks, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionOptions, ProduceError,
@@ -41,8 +40,8 @@ enum Slot {
     /// Its files are being opened or made.
     Opening,
     Open(Rc<Partition>),
-    /// It could not be opened: the reason.
-    Failed(Rc<str>),
+    /// It cannot be used: the reason, and where it lies if that is one of our directories.
+    Failed(Rc<str>, Option<DirIndex>),
 }
 
 /// Where a partition is, seen from one core.
@@ -58,14 +57,22 @@ pub enum Place {
     Unknown,
 }
 
+/// What the logs of a core in one directory share.
+struct Drive {
+    /// The memory in which they keep their latest batches.
+    memory: Rc<TailMemory>,
+    /// Where small batches of all of them become durable together.
+    journal: Rc<Journal>,
+}
+
 /// The partitions of one core.
 pub struct Partitions {
     /// Topic ids are drawn by the controller, partitions are counted.
     slots: RefCell<HashMap<(Uuid, i32), Slot, OwnKeys>>,
-    /// The memory in which this core's logs keep their latest batches.
-    tail_memory: Rc<TailMemory>,
-    /// Where small batches of all of them become durable together.
-    journal: Rc<Journal>,
+    /// By directory.
+    drives: Vec<Drive>,
+    /// For the metadata log.
+    metadata_memory: Rc<TailMemory>,
     /// What they wrote since somebody looked for those that want a recovery point.
     unpointed: Rc<Unpointed>,
     /// What a topic without options of its own is like; shared by all that have none.
@@ -73,26 +80,39 @@ pub struct Partitions {
 }
 
 impl Partitions {
-    pub fn new(config: &BrokerConfig) -> Partitions {
-        let tail_memory = TailMemory::new(config.tail_memory_bytes_per_core as usize);
-        tail_memory.reserve_on_drive(config.log_dir_reserved_bytes as u64);
+    /// For the partitions in these directories.
+    pub fn new(config: &BrokerConfig, dirs: &Dirs) -> Partitions {
+        let drive = |memory: Rc<TailMemory>| {
+            memory.reserve_on_drive(config.log_dir_reserved_bytes as u64);
+            Drive { journal: Journal::new(&memory), memory }
+        };
+        let memories = TailMemory::of_drives(config.tail_memory_bytes_per_core as usize, dirs.count());
+        let metadata_memory = match dirs.metadata().among {
+            Some(index) => Rc::clone(&memories[usize::from(index.0)]),
+            None => memories[0].of_another_drive(),
+        };
         Partitions {
             slots: RefCell::default(),
-            journal: Journal::new(&tail_memory),
-            tail_memory,
+            drives: memories.into_iter().map(drive).collect(),
+            metadata_memory,
             unpointed: Unpointed::new(),
             topic_defaults: RefCell::new(Rc::new(config.topic_defaults())),
         }
     }
 
-    /// The memory in which this core's logs keep their latest batches.
-    pub fn tail_memory(&self) -> &Rc<TailMemory> {
-        &self.tail_memory
+    /// The memory in which this core's logs in a directory keep their latest batches.
+    pub fn memory(&self, dir: DirIndex) -> &Rc<TailMemory> {
+        &self.drives[usize::from(dir.0)].memory
     }
 
-    /// This core's journal.
-    pub fn journal(&self) -> &Rc<Journal> {
-        &self.journal
+    /// The memory of the metadata log.
+    pub fn metadata_memory(&self) -> &Rc<TailMemory> {
+        &self.metadata_memory
+    }
+
+    /// This core's journal in a directory.
+    pub fn journal(&self, dir: DirIndex) -> &Rc<Journal> {
+        &self.drives[usize::from(dir.0)].journal
     }
 
     /// What its logs wrote since somebody looked for those that want a recovery point.
@@ -144,7 +164,7 @@ impl Core {
         match self.partitions.slots.borrow().get(&(topic_id, partition)) {
             Some(Slot::Open(partition)) => Place::Here(Rc::clone(partition)),
             Some(Slot::Opening) => Place::Opening,
-            Some(Slot::Failed(reason)) => Place::Failed(Rc::clone(reason)),
+            Some(Slot::Failed(reason, _)) => Place::Failed(Rc::clone(reason)),
             None if self.image.borrow().partition(topic_id, partition).is_none() => Place::Unknown,
             None => match self.placement.core_of(topic_id, partition) {
                 // Known to the image a moment before its files are.
@@ -424,6 +444,7 @@ pub fn epoch_end(core: &Core, query: &EpochQuery) -> Result<Option<(LeaderEpoch,
 pub struct LogSize {
     pub topic_id: Uuid,
     pub partition: i32,
+    pub dir: DirIndex,
     /// Of batches, those included that are only in memory yet.
     pub bytes: u64,
 }
@@ -433,7 +454,7 @@ pub async fn log_sizes(core: &Core) -> Vec<LogSize> {
     let mut sizes = Vec::new();
     for partition in core.partitions.open() {
         let (topic_id, bytes) = (partition.topic_id(), partition.log().size_bytes());
-        sizes.push(LogSize { topic_id, partition: partition.id().partition, bytes });
+        sizes.push(LogSize { topic_id, partition: partition.id().partition, dir: partition.dir(), bytes });
         task::yield_if_needed().await;
     }
     sizes
@@ -443,20 +464,22 @@ pub async fn log_sizes(core: &Core) -> Vec<LogSize> {
 /// clean, several at a time.
 ///
 /// # Errors
-/// The data directory cannot be made durable.
-pub async fn open_all(core: &Rc<Core>) -> std::io::Result<()> {
+/// A data directory that the broker cannot do without cannot be made durable: the reason.
+pub async fn open_all(core: &Rc<Core>) -> Result<(), String> {
     let image = core.image();
     let began = clock::now();
-    if !core.identity.clean {
-        // What a killed process left of names, once for all directories.
-        core.disk.sync_dir(core.data_dir()).await?;
+    for (index, dir) in core.dirs().online().filter(|(_, dir)| !dir.left().clean) {
+        // What a killed process left of names, once for all partitions.
+        if let Err(error) = core.disk.sync_dir(dir.path()).await {
+            failures::offline(core, index, format!("sync {}: {error}", dir.path().display()))?;
+        }
     }
     let mut jobs = Vec::new();
     for topic in image.topics() {
         jobs.extend(owned(core, topic, topic.partitions.keys().copied()));
     }
     for job in &mut jobs {
-        job.start_offset = core.start_offsets.get(&job.topic.name, job.partition);
+        job.start_offset = core.dirs().get(job.dir).left().start_offsets.get(&job.topic.name, job.partition);
     }
     let count = jobs.len();
     open(core, jobs).await;
@@ -532,7 +555,7 @@ pub async fn follow(core: &Rc<Core>, delta: &Delta) {
             }
         }
     }
-    core.cleaning.forget(delta.deleted.iter().map(|topic| topic.id));
+    core.cleaning.forget(core.dirs(), delta.deleted.iter().map(|topic| topic.id));
     for partition in removals {
         delete(partition).await;
         task::yield_if_needed().await;
@@ -593,6 +616,7 @@ async fn delete(partition: Rc<Partition>) {
 
 /// A partition to open.
 struct Job {
+    dir: DirIndex,
     /// The log start that was known when the process started.
     start_offset: Offset,
     topic: Rc<Topic>,
@@ -604,21 +628,41 @@ struct Job {
 /// The partitions of a topic that this core owns, out of those given.
 fn owned(core: &Core, topic: &Rc<Topic>, partitions: impl IntoIterator<Item = i32>) -> Vec<Job> {
     let mut config = None;
-    partitions
-        .into_iter()
-        .filter(|partition| core.placement.core_of(topic.id, *partition) == core.index)
-        .map(|partition| {
-            let config = config.get_or_insert_with(|| core.partitions.config_of(&core.image(), topic));
-            let leader_epoch = topic.partitions.get(&partition).map_or(LeaderEpoch(0), |p| p.leader_epoch);
-            Job {
-                start_offset: Offset::ZERO,
-                topic: Rc::clone(topic),
-                partition,
-                leader_epoch,
-                config: Rc::clone(config),
+    let mut jobs = Vec::new();
+    for number in partitions.into_iter().filter(|number| core.placement.core_of(topic.id, *number) == core.index) {
+        let Some(state) = topic.partitions.get(&number) else { continue };
+        let dir = match usable_dir(core, state) {
+            Ok(dir) => dir,
+            Err((reason, dir)) => {
+                tracing::warn!(partition = %format_args!("{}-{number}", topic.name), "it is offline: {reason}");
+                core.partitions.set(topic.id, number, Slot::Failed(reason.into(), dir));
+                continue;
             }
-        })
-        .collect()
+        };
+        let config = config.get_or_insert_with(|| core.partitions.config_of(&core.image(), topic));
+        jobs.push(Job {
+            dir,
+            start_offset: Offset::ZERO,
+            topic: Rc::clone(topic),
+            partition: number,
+            leader_epoch: state.leader_epoch,
+            config: Rc::clone(config),
+        });
+    }
+    jobs
+}
+
+/// The directory that the metadata has a partition in; or why it cannot be used, and which it is.
+fn usable_dir(core: &Core, state: &PartitionState) -> Result<DirIndex, (String, Option<DirIndex>)> {
+    let Some(index) = core.dir_of(state) else {
+        let id = state.directory_of(core.started_with.node_id).map_or("none".to_string(), |id| id.to_string());
+        return Err((format!("its directory, of id {id}, is none of log.dirs, or cannot be used"), None));
+    };
+    let dir = core.dirs().get(index);
+    match dir.offline() {
+        Some(reason) => Err((format!("{} cannot be used: {reason}", dir.path().display()), Some(index))),
+        None => Ok(index),
+    }
 }
 
 /// Opens partitions, several at a time; returns when all are open or have failed.
@@ -657,33 +701,44 @@ async fn open(core: &Rc<Core>, jobs: Vec<Job>) {
 
 async fn open_one(core: &Rc<Core>, job: Job) {
     let id = TopicPartition { topic: Rc::clone(&job.topic.name), partition: job.partition };
+    let data_dir = core.dirs().get(job.dir);
+    let left = data_dir.left();
     // Once all cores have what was found nothing is left.
-    let journaled = match core.replay.is_done() {
+    let journaled = match left.replay.is_done() {
         true => Journaled::default(),
-        false => core.replay.take(job.topic.id, job.partition, core.data_dir()),
+        false => left.replay.take(job.topic.id, job.partition, data_dir.path()),
     };
     let any_journaled = !journaled.is_empty();
     let options = PartitionOptions {
-        journal: Some(Rc::clone(&core.partitions.journal)),
+        dir: job.dir,
+        journal: Some(Rc::clone(core.partitions.journal(job.dir))),
         journaled,
         leader_epoch: job.leader_epoch,
         start_offset: job.start_offset,
-        recovery_point: core.recovery_points.get(&id.topic, id.partition),
-        cleaned: cleaner::cleaned_before(core, &id),
+        recovery_point: left.recovery_points.get(&id.topic, id.partition),
+        cleaned: cleaner::cleaned_before(core, job.dir, &id),
         unpointed: Some(Rc::clone(&core.partitions.unpointed)),
         name_is_durable: true,
         is_vital: is_internal(&id.topic),
         producer_id_expiration_ms: i64::from(core.config().producer_id_expiration_ms),
-        ..PartitionOptions::new(job.config, Rc::clone(&core.partitions.tail_memory))
+        ..PartitionOptions::new(job.config, Rc::clone(core.partitions.memory(job.dir)))
     };
-    let dir = core.data_dir().join(id.to_string());
+    let dir = data_dir.path().join(id.to_string());
     // A partition that is new since the start has nothing to recover.
-    match Partition::open(&core.disk, &dir, id.clone(), job.topic.id, options, core.identity.clean).await {
+    match Partition::open(&core.disk, &dir, id.clone(), job.topic.id, options, left.clean).await {
         Ok(partition) => {
             // Deleted while it was being opened: the slot is gone.
             let still_wanted = core.partitions.slots.borrow().contains_key(&(job.topic.id, job.partition));
             if still_wanted {
-                core.partitions.set(job.topic.id, job.partition, Slot::Open(partition));
+                let slot = match data_dir.offline() {
+                    None => Slot::Open(partition),
+                    // Since a moment ago.
+                    Some(reason) => {
+                        partition.log().take_offline(reason);
+                        Slot::Failed(reason.into(), Some(job.dir))
+                    }
+                };
+                core.partitions.set(job.topic.id, job.partition, slot);
             } else {
                 delete(partition).await;
             }
@@ -691,18 +746,44 @@ async fn open_one(core: &Rc<Core>, job: Job) {
         Err(error) => {
             tracing::error!(partition = %id, %error, "open a partition; it stays offline, the others go on");
             if any_journaled {
-                core.replay.not_filed();
+                left.replay.not_filed();
             }
-            core.partitions.set(job.topic.id, job.partition, Slot::Failed(error.to_string().into()));
+            let reason: Rc<str> = error.to_string().into();
+            core.partitions.set(job.topic.id, job.partition, Slot::Failed(Rc::clone(&reason), Some(job.dir)));
+            // Perhaps it is not this partition alone.
+            core.partitions.memory(job.dir).failures().note(Failure { reason, of_journal: false });
         }
     }
 }
 
-/// Closes all partitions so that the next start needs no recovery. True when all could be.
-pub async fn close_all(core: &Rc<Core>) -> bool {
+/// Ends all partitions of a directory that has failed.
+pub fn take_offline(core: &Core, dir: DirIndex, reason: &str) {
+    let mut ended = Vec::new();
+    for slot in core.partitions.slots.borrow_mut().values_mut() {
+        if let Slot::Open(partition) = slot
+            && partition.dir() == dir
+        {
+            ended.push(Rc::clone(partition));
+            *slot = Slot::Failed(reason.into(), Some(dir));
+        }
+    }
+    for partition in ended {
+        partition.log().take_offline(reason);
+    }
+}
+
+/// Closes all partitions so that the next start needs no recovery. Gives in which directories all could be, and tells
+/// those in which not.
+pub async fn close_all(core: &Rc<Core>) -> Vec<bool> {
     task::reinforce_helper(OPEN_AT_ONCE - 1);
     let partitions = Rc::new(RefCell::new(core.partitions.open()));
-    let clean = Rc::new(Cell::new(!core.partitions.slots.borrow().values().any(|s| matches!(s, Slot::Failed(_)))));
+    let mut clean: Vec<bool> = core.dirs().all().map(|(_, dir)| dir.is_online()).collect();
+    for slot in core.partitions.slots.borrow().values() {
+        if let Slot::Failed(_, Some(dir)) = slot {
+            clean[usize::from(dir.0)] = false;
+        }
+    }
+    let clean = Rc::new(RefCell::new(clean));
     let mut ended = Vec::new();
     for _ in 0..OPEN_AT_ONCE {
         let (sender, receiver) = wait::once::<()>();
@@ -715,7 +796,7 @@ pub async fn close_all(core: &Rc<Core>) -> bool {
                 let Some(partition) = next else { break };
                 if let Err(error) = partition.close_cleanly().await {
                     tracing::error!(partition = %partition.id(), %error, "close a partition");
-                    clean.set(false);
+                    clean.borrow_mut()[usize::from(partition.dir().0)] = false;
                 }
             }
         });
@@ -723,89 +804,11 @@ pub async fn close_all(core: &Rc<Core>) -> bool {
     for end in ended {
         let _ = end.await;
     }
-    clean.get()
-}
-
-/// On core 0, before partitions are opened: removes the directories of topics that the
-/// metadata does not know any more, and what a deletion left behind.
-pub async fn remove_strays(core: &Core) -> std::io::Result<()> {
-    let image = core.image();
-    for entry in core.disk.list(core.data_dir()).await? {
-        if !entry.is_dir {
-            continue;
-        }
-        let path = core.data_dir().join(&entry.name);
-        let stray = match DirName::parse(&entry.name) {
-            DirName::Deleted => true,
-            DirName::Partition { topic, .. } if topic == METADATA_TOPIC => false,
-            DirName::Partition { topic, partition } => {
-                let known = image.topic(topic).filter(|t| t.partitions.contains_key(&partition)).map(|t| t.id);
-                match topic_id_of(core, &path).await {
-                    // Not ours to judge: a directory without `partition.metadata` is new or foreign.
-                    None => false,
-                    Some(id) => known != Some(id),
-                }
-            }
-            DirName::Other => false,
-        };
-        if stray {
-            tracing::info!("removing {}: its topic is gone", path.display());
-            core.disk.remove_dir_all(&path).await?;
+    let clean = clean.borrow().clone();
+    for ((_, dir), clean) in core.dirs().all().zip(&clean) {
+        if !clean {
+            dir.not_clean();
         }
     }
-    Ok(())
-}
-
-/// What a directory's name says it is (`UnifiedLog.parseTopicPartitionName`).
-enum DirName<'a> {
-    /// `topic-partition.<suffix>-delete`.
-    Deleted,
-    /// `topic-partition`.
-    Partition {
-        topic: &'a str,
-        partition: i32,
-    },
-    Other,
-}
-
-impl DirName<'_> {
-    fn parse(name: &str) -> DirName<'_> {
-        if name.ends_with("-delete") && name.contains('.') {
-            return DirName::Deleted;
-        }
-        match name.rsplit_once('-').map(|(topic, partition)| (topic, partition.parse())) {
-            Some((topic, Ok(partition))) if !topic.is_empty() && partition >= 0 => {
-                DirName::Partition { topic, partition }
-            }
-            _ => DirName::Other,
-        }
-    }
-}
-
-/// The topic id in a directory's `partition.metadata`, if it has one.
-async fn topic_id_of(core: &Core, dir: &Path) -> Option<Uuid> {
-    let bytes = core.disk.read_file(&dir.join("partition.metadata")).await.ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    text.lines().find_map(|line| line.strip_prefix("topic_id:"))?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directory_names_say_what_they_are() {
-        let check = |name: &str, expected: Option<(&str, i32)>, deleted: bool| match DirName::parse(name) {
-            DirName::Deleted => assert!(deleted, "{name}"),
-            DirName::Partition { topic, partition } => assert_eq!(Some((topic, partition)), expected, "{name}"),
-            DirName::Other => assert!(expected.is_none() && !deleted, "{name}"),
-        };
-        check("orders-3", Some(("orders", 3)), false);
-        check("a-b-0", Some(("a-b", 0)), false);
-        check("orders-3.0f1e-delete", None, true);
-        check("orders", None, false);
-        check("-1", None, false);
-        check("lost+found", None, false);
-        check("to-delete", None, false);
-    }
+    clean
 }

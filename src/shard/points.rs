@@ -5,13 +5,14 @@
 //! each `log.flush.offset.checkpoint.interval.ms` for those that wrote something worth it.
 //! Two at a time, so that their flushes stay few among those that clients wait for.
 //!
-//! The file is one for the data directory, as Kafka has it, so one core writes it: core 0
-//! collects what the others report, and writes all of it, at most some times a second. What
+//! There is one file for each data directory, as Kafka has it, so one core writes them: core 0
+//! collects what the others report, and writes all of a file, at most some times a second. A point is in the
+//! file of the directory that the metadata has the partition in. What
 //! it says is checked against the partition's directory at a start: it may be old, or tell of
 //! a topic that has been deleted since. The next write leaves deleted topics out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::messages::{Answer, Call};
 use crate::base::hash::OwnKeys;
 use crate::base::limits::{POINT_BYTES, POINT_BYTES_MIN, POINT_WORTH_BYTES, POINTS_BYTES_MAX};
 use crate::base::wait::{self, Sender, Signal};
-use crate::base::{CoreIndex, Offset, Uuid};
+use crate::base::{CoreIndex, DirIndex, Offset, Uuid};
 use crate::partition::{POINTS_FILE, Partition, PointsText};
 use crate::runtime::clock;
 use crate::runtime::task::{self, OnPanic, Queue};
@@ -45,13 +46,18 @@ pub struct TopicPoint {
     pub offset: Offset,
 }
 
+/// Offsets of partitions.
+pub type Known = HashMap<(Uuid, i32), Offset, OwnKeys>;
+
 /// What a core keeps for its points.
 #[derive(Default)]
 pub struct Points {
     /// There are points that core 0 does not know.
     news: Signal,
     /// On core 0: what the cores reported.
-    known: RefCell<HashMap<(Uuid, i32), Offset, OwnKeys>>,
+    known: RefCell<Known>,
+    /// On core 0: directories whose file does not say so.
+    changed: RefCell<BTreeSet<DirIndex>>,
     /// On core 0: cores that have reported what they found at the start. Before all have, a
     /// file would lack something.
     reported: Cell<u16>,
@@ -101,6 +107,7 @@ pub async fn stop(core: &Core) {
 
 /// Takes a report of a core, on core 0; false when it did not get into the file.
 pub async fn reported(core: &Core, points: &[TopicPoint], first: bool) -> bool {
+    core.points.changed.borrow_mut().extend(dirs_of(core, points));
     let written = core.points.report(points, first);
     let written = async { written.await.is_ok() };
     let stopped = async {
@@ -227,7 +234,6 @@ async fn tell(core: &Core, points: Vec<TopicPoint>, first: bool) -> bool {
 
 /// Writes the file, on core 0.
 async fn write_all(core: Rc<Core>) {
-    let path = core.data_dir().join(POINTS_FILE);
     loop {
         core.points.work.wait().await;
         if core.stop.is_raised() {
@@ -238,11 +244,16 @@ async fn write_all(core: Rc<Core>) {
         }
         let waiting = std::mem::take(&mut *core.points.waiting.borrow_mut());
         let began = clock::now();
-        let bytes = text(&core, &core.points.known).await;
-        match core.disk.write_file(&path, bytes).await {
-            Ok(()) => waiting.into_iter().for_each(|waiting| waiting.send(())),
-            // Who waits sees it by the dropped sender, and reports again with the next point.
-            Err(error) => tracing::warn!("write {}: {error}; a start after a crash reads more", path.display()),
+        let mut all_written = true;
+        for dir in core.points.changed.take() {
+            if let Err(error) = write(&core, POINTS_FILE, dir, &core.points.known).await {
+                tracing::warn!("{error}; a start after a crash reads more");
+                all_written = false;
+            }
+        }
+        // Who waits sees it otherwise by the dropped sender, and reports again with the next point.
+        if all_written {
+            waiting.into_iter().for_each(|waiting| waiting.send(()));
         }
         let took = clock::now().saturating_duration_since(began);
         if core.sleep_or_stop(WRITE_PAUSE.max(took * WRITE_PAUSE_FACTOR)).await {
@@ -251,17 +262,34 @@ async fn write_all(core: Rc<Core>) {
     }
 }
 
-/// The bytes of a checkpoint of what is `known`; what topics that are gone had is forgotten.
-pub async fn text(core: &Core, known: &RefCell<HashMap<(Uuid, i32), Offset, OwnKeys>>) -> Vec<u8> {
+/// The directories that the metadata has these partitions in.
+pub fn dirs_of(core: &Core, points: &[TopicPoint]) -> BTreeSet<DirIndex> {
+    let image = core.image();
+    let dir = |point: &TopicPoint| core.dir_of(image.partition(point.topic_id, point.partition)?);
+    points.iter().filter_map(dir).collect()
+}
+
+/// Writes the checkpoint `name` of a directory: of what is `known` what the metadata has there. What topics that are
+/// gone had is forgotten. Of a directory that has failed nothing is written, and nothing will be read.
+///
+/// # Errors
+/// The file could not be written; the message names it.
+pub async fn write(core: &Core, name: &str, dir: DirIndex, known: &RefCell<Known>) -> Result<(), String> {
     let image = core.image();
     known.borrow_mut().retain(|(topic_id, _), _| image.topic_by_id(*topic_id).is_some());
     let known: Vec<_> = known.borrow().iter().map(|(of, offset)| (*of, *offset)).collect();
     let mut text = PointsText::default();
     for ((topic_id, partition), offset) in known {
-        if let Some(topic) = image.topic_by_id(topic_id) {
+        let Some(topic) = image.topic_by_id(topic_id) else { continue };
+        if topic.partitions.get(&partition).and_then(|state| core.dir_of(state)) == Some(dir) {
             text.push(&topic.name, partition, offset);
         }
         task::yield_if_needed().await;
     }
-    text.finish()
+    let dir = core.dirs().get(dir);
+    let path = dir.path().join(name);
+    match core.disk.write_file(&path, text.finish()).await {
+        Err(error) if dir.is_online() => Err(format!("write {}: {error}", path.display())),
+        _ => Ok(()),
+    }
 }

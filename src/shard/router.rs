@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::Core;
 use super::cleaner;
+use super::failures;
 use super::images::Images;
 use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message};
 use super::partitions::{self, Parking};
@@ -97,6 +98,12 @@ pub fn receive(core: &Rc<Core>, from: CoreIndex, message: Message) {
         }
         Message::Committed(committed) => Images::committed(core, &committed),
         Message::CaughtUp => core.images.caught_up(),
+        Message::DirFailed(index) => {
+            let core = Rc::clone(core);
+            task::spawn(Queue::Upkeep, "drive failed", OnPanic::StopProcess, async move {
+                failures::failed(&core, index).await;
+            });
+        }
         Message::Applied { end } => {
             if let Some(controller) = core.controller.get() {
                 controller.applied(from, end);

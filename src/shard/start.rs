@@ -21,15 +21,13 @@ use super::placement::Placement;
 use super::points;
 use super::producer_ids::ProducerIds;
 use super::router::{self, Router};
-use super::{Core, Identity, starts, upkeep};
+use super::{Core, Identity, failures, starts, survey, upkeep};
 use crate::base::CoreIndex;
 use crate::base::budget::Budget;
 use crate::base::limits::READS_FOR_OTHERS_BYTES_MAX;
 use crate::config::BrokerConfig;
-use crate::log::journal::Replay;
 use crate::metadata::{Image, JournalError};
 use crate::metrics::Requests;
-use crate::partition::{RecoveryPoints, StartOffsets};
 use crate::runtime;
 use crate::runtime::disk::Disk;
 use crate::runtime::mesh::Ends;
@@ -41,14 +39,6 @@ pub struct Setup {
     pub config: Arc<BrokerConfig>,
     pub identity: Arc<Identity>,
     pub cores: u16,
-    /// What the journals of the process before hold.
-    pub replay: Arc<Replay>,
-    /// What it knew of recovery points; empty after a clean stop.
-    pub recovery_points: Arc<RecoveryPoints>,
-    /// What `log-start-offset-checkpoint` says.
-    pub start_offsets: Arc<StartOffsets>,
-    /// What it knew of compacted logs.
-    pub cleaned: Arc<RecoveryPoints>,
 }
 
 /// Why a core did not start.
@@ -56,15 +46,15 @@ pub struct Setup {
 pub enum StartError {
     #[error("the metadata log: {0}")]
     Journal(#[from] JournalError),
-    #[error("the data directory: {0}")]
-    Directory(std::io::Error),
+    #[error("{0}")]
+    Directory(String),
     #[error("the process was told to stop while it started")]
     Stopped,
 }
 
 /// Builds a core's world and brings it to where it can serve.
 pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Disk) -> Result<Rc<Core>, StartError> {
-    let Setup { config, identity, cores, replay, recovery_points, start_offsets, cleaned } = setup;
+    let Setup { config, identity, cores } = setup;
     let (outbox, inbox) = ends.connect();
     let random = runtime::random_bytes();
     let core = Rc::new(Core {
@@ -73,13 +63,9 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         brokers: Mapping::new(config.node_id, config.advertise, cores, config.advertised_cores_max as u16),
         image: RefCell::new(Rc::new(Image::default())),
         images: Images::default(),
-        partitions: Partitions::new(&config),
-        replay,
-        recovery_points,
+        partitions: Partitions::new(&config, &identity.dirs),
         points: Default::default(),
-        start_offsets,
         starts: Default::default(),
-        cleaned_before: cleaned,
         cleaning: Default::default(),
         coordinators: Coordinators::new(&config),
         router: Router::new(outbox),
@@ -113,9 +99,10 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
     }
     core.refresh_config();
     partitions::open_all(&core).await.map_err(StartError::Directory)?;
-    core.replay.core_is_done();
+    core.dirs().online().for_each(|(_, dir)| dir.left().replay.core_is_done());
     journal::start(&core);
     points::start(&core);
+    failures::start(&core);
     core.coordinators.load_all(&core).await;
     task::spawn(Queue::Log, "images", OnPanic::StopProcess, images::follow(Rc::clone(&core)));
     if index == CoreIndex(0) {
@@ -131,7 +118,8 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
 /// does not know.
 async fn lead(core: &Rc<Core>) -> Result<(), StartError> {
     controller::open(core).await?;
-    partitions::remove_strays(core).await.map_err(StartError::Directory)?;
+    let placed = survey::run(core).await.map_err(StartError::Directory)?;
+    controller::register(core, placed).await?;
     starts::begin(core).await.map_err(StartError::Directory)?;
     for other in core.placement.all().filter(|c| *c != core.index) {
         core.router.send(other, Message::CaughtUp).await.map_err(|_| StartError::Stopped)?;
@@ -140,9 +128,9 @@ async fn lead(core: &Rc<Core>) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Closes everything of a core, so that the next start needs no recovery. True when all
-/// of it could be closed cleanly. The connections are gone by now.
-pub async fn stop(core: &Rc<Core>) -> bool {
+/// Closes everything of a core, so that the next start needs no recovery; the directories know in which of them that
+/// did not succeed. The connections are gone by now.
+pub async fn stop(core: &Rc<Core>) {
     core.images.wake();
     controller::wake(core);
     task::all_ended("images").await;
@@ -150,21 +138,17 @@ pub async fn stop(core: &Rc<Core>) -> bool {
     task::all_ended("upkeep").await;
     task::all_ended("retention").await;
     core.coordinators.stop().await;
-    let mut clean = partitions::close_all(core).await;
+    let clean = partitions::close_all(core).await;
     points::stop(core).await;
     starts::stop(core).await;
     cleaner::stop(core).await;
-    journal::stop(core, clean).await;
-    if clean {
+    journal::stop(core, &clean).await;
+    let Some(controller) = core.controller.get() else { return };
+    if clean.iter().all(|clean| *clean) {
         controller::say_stopped(core).await;
     }
-    if let Some(controller) = core.controller.get() {
-        clean &= controller
-            .journal()
-            .close()
-            .await
-            .inspect_err(|error| tracing::error!(%error, "close the metadata log"))
-            .is_ok();
+    if let Err(error) = controller.journal().close().await {
+        tracing::error!(%error, "close the metadata log");
+        core.dirs().metadata_not_clean();
     }
-    clean
 }

@@ -1,7 +1,7 @@
 //! Log start offsets that lie within a segment: DeleteRecords, and the file by which they
 //! survive a restart.
 //!
-//! The file is Kafka's `log-start-offset-checkpoint`: names of topics, no ids. What it says
+//! The file is Kafka's `log-start-offset-checkpoint`, one in each data directory: names of topics, no ids. What it says
 //! must never be taken for another topic of the same name, because that would hide records. So:
 //!
 //! 1. core 0 writes it, and nobody else;
@@ -13,19 +13,18 @@
 //!    created; and what the file says is for partitions that are opened at the start.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::Core;
 use super::messages::{Answer, Call};
 use super::partitions::{NotHere, here};
-use super::points::TopicPoint;
+use super::points::{self, Known, TopicPoint};
+use super::{Core, failures};
 use crate::base::wait::{self, Sender, Signal};
-use crate::base::{CoreIndex, Offset, Uuid};
+use crate::base::{CoreIndex, DirIndex, Offset, Uuid};
 use crate::log::LogError;
 use crate::metadata::records::MetadataRecord;
-use crate::partition::{Partition, PointsText, STARTS_FILE};
+use crate::partition::{Partition, STARTS_FILE};
 use crate::runtime::task::{self, OnPanic, Queue};
 
 const WRITER: &str = "log starts written";
@@ -68,9 +67,11 @@ impl From<LogError> for DeletionError {
 /// What core 0 keeps of log starts. Nothing on other cores.
 #[derive(Default)]
 pub struct Starts {
-    /// What the file says, or will when it is written next.
-    known: RefCell<BTreeMap<(Uuid, i32), Offset>>,
-    /// Those who wait for the file.
+    /// What the files say, or will when they are written next.
+    known: RefCell<Known>,
+    /// Directories whose file does not say so.
+    changed: RefCell<BTreeSet<DirIndex>>,
+    /// Those who wait for the files.
     waiting: RefCell<Vec<Sender<bool>>>,
     work: Signal,
 }
@@ -79,18 +80,27 @@ pub struct Starts {
 /// of partitions that there are, and writes it anew if it says more.
 ///
 /// # Errors
-/// The file could not be written.
-pub async fn begin(core: &Rc<Core>) -> io::Result<()> {
+/// The file of a directory that the broker cannot do without could not be written.
+pub async fn begin(core: &Rc<Core>) -> Result<(), String> {
     let image = core.image();
-    let mut left_out = false;
-    for (topic, partition, offset) in core.start_offsets.entries() {
-        match image.topic(topic).filter(|topic| topic.partitions.contains_key(&partition)) {
-            Some(topic) => drop(core.starts.known.borrow_mut().insert((topic.id, partition), offset)),
-            None => left_out = true,
+    for (index, dir) in core.dirs().online() {
+        let mut left_out = false;
+        for (topic, partition, offset) in dir.left().start_offsets.entries() {
+            let topic = image.topic(topic);
+            let state = topic.and_then(|topic| topic.partitions.get(&partition));
+            match topic.filter(|_| state.and_then(|state| core.dir_of(state)) == Some(index)) {
+                Some(topic) => drop(core.starts.known.borrow_mut().insert((topic.id, partition), offset)),
+                None => left_out = true,
+            }
+        }
+        if left_out {
+            core.starts.changed.borrow_mut().insert(index);
         }
     }
-    if left_out {
-        write(core).await?;
+    for index in core.starts.changed.take() {
+        if let Err(error) = points::write(core, STARTS_FILE, index, &core.starts.known).await {
+            failures::offline(core, index, error)?;
+        }
     }
     task::spawn(Queue::Upkeep, WRITER, OnPanic::StopProcess, write_all(Rc::clone(core)));
     Ok(())
@@ -152,6 +162,7 @@ pub async fn reported(core: &Core, points: &[TopicPoint]) -> bool {
             *offset = point.offset.max(*offset);
         }
     }
+    core.starts.changed.borrow_mut().extend(points::dirs_of(core, points));
     written(core).await
 }
 
@@ -170,6 +181,10 @@ pub async fn forget(core: &Core, records: &[MetadataRecord]) {
         }
         known.len() < before
     };
+    if any {
+        // Which directories had them the image does not tell any more.
+        core.starts.changed.borrow_mut().extend(core.dirs().online().map(|(index, _)| index));
+    }
     if any && !written(core).await && !core.stop.is_raised() {
         // With the next write; a start leaves it out too. Until then a topic of the same name could lose records
         // by a crash.
@@ -198,21 +213,15 @@ async fn write_all(core: Rc<Core>) {
             return;
         }
         let waiting = std::mem::take(&mut *core.starts.waiting.borrow_mut());
-        let outcome = write(&core).await;
-        if let Err(error) = &outcome {
-            tracing::warn!("write {STARTS_FILE}: {error}");
+        let mut all_written = true;
+        for dir in core.starts.changed.take() {
+            if let Err(error) = points::write(&core, STARTS_FILE, dir, &core.starts.known).await {
+                tracing::warn!("{error}");
+                // What is known has to get there with the next write.
+                core.starts.changed.borrow_mut().insert(dir);
+                all_written = false;
+            }
         }
-        waiting.into_iter().for_each(|waiting| waiting.send(outcome.is_ok()));
+        waiting.into_iter().for_each(|waiting| waiting.send(all_written));
     }
-}
-
-async fn write(core: &Core) -> io::Result<()> {
-    let mut text = PointsText::default();
-    let image = core.image();
-    for ((topic_id, partition), offset) in &*core.starts.known.borrow() {
-        if let Some(topic) = image.topic_by_id(*topic_id) {
-            text.push(&topic.name, *partition, *offset);
-        }
-    }
-    core.disk.write_file(&core.data_dir().join(STARTS_FILE), text.finish()).await
 }

@@ -1,4 +1,4 @@
-//! One journal per core: small appends of all its logs, made durable by one write.
+//! One journal per core and data directory: small appends of all its logs there, made durable by one write.
 //!
 //! | file | holds |
 //! |---|---|
@@ -44,7 +44,7 @@ use crate::runtime::disk::{Buffer, Disk, File, Open};
 use crate::runtime::task::{self, OnPanic, Queue, StopFlag};
 
 use super::error::describe;
-use super::{Inner, TailMemory};
+use super::{Failure, Inner, TailMemory};
 use format::FileHead;
 
 pub use format::{Contents as JournalContents, Entry as JournalEntry, Shape, Source as JournalSource, read};
@@ -68,7 +68,7 @@ pub struct JournalPlace {
     pub partition: i32,
 }
 
-/// See the module. One per core.
+/// See the module. One per core and data directory.
 pub struct Journal {
     memory: Rc<TailMemory>,
     /// There is a file, and room in it.
@@ -303,6 +303,7 @@ impl Journal {
             let path = state.file.as_ref().map(|opened| Rc::clone(&opened.path));
             let reason = path.map(|path| describe(verb, &path, error)).unwrap_or_default();
             tracing::error!("the core goes on without a journal: {reason}");
+            self.memory.failures.note(Failure { reason: reason.into(), of_journal: true });
             state.failed = true;
             state.flush_at = None;
             state.unflushed.clear();

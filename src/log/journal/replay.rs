@@ -22,7 +22,8 @@ use crate::base::{Offset, Uuid};
 use crate::log::LogError;
 use crate::runtime::disk::Disk;
 
-/// See the module.
+/// See the module. By default there is nothing.
+#[derive(Default)]
 pub struct Replay {
     entries: Mutex<HashMap<(Uuid, i32), Vec<Entry>>>,
     /// The numbers of the files that were found.
