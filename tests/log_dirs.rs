@@ -1,13 +1,14 @@
 //! Several data directories: partitions are spread over them, stay where they are, and only those of a directory that
 //! fails are lost to clients.
 //!
-//! With `CORELOG_TEST_BROKER=kafka` the first of these conversations runs against Apache Kafka.
+//! With `CORELOG_TEST_BROKER=kafka` the conversations that need no corelog run against Apache Kafka.
 
 mod harness;
 
 use corelog::record::{Codec, Scratch, iterate};
 use harness::broker::{Broker, Kind, Options, allowed_cpus, free_ports, serve_command};
 use harness::client::{Client, batch, name, now_ms};
+use harness::drive::{Drive, SmallFileSystem, in_own_namespace};
 use harness::program::Program;
 use harness::wait::{PATIENCE, seconds};
 use harness::{unique, wait};
@@ -17,6 +18,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const NONE: i16 = 0;
+/// LEADER_NOT_AVAILABLE: what Metadata says of a partition whose directory has failed.
+const NO_LEADER: i16 = 5;
+/// KAFKA_STORAGE_ERROR: what the others say of it.
+const STORAGE: i16 = 56;
 
 /// A broker on several directories, and a client. One core: every partition is behind one connection.
 struct Test {
@@ -144,6 +149,42 @@ impl Test {
         let held: Vec<_> = described.into_iter().filter(|(_, (_, partitions))| partitions.contains(&wanted)).collect();
         assert_eq!(held.len(), 1, "{topic}-{partition} is in {held:?}");
         held[0].0.clone()
+    }
+
+    /// The partitions of the directories that are not among `lost`.
+    fn of(&mut self, lost: &[PathBuf]) -> BTreeSet<(String, i32)> {
+        let described = self.described();
+        lost.iter().flat_map(|dir| described[dir].1.iter().cloned()).collect()
+    }
+
+    /// That these partitions are offline, all others as ever, and new ones made elsewhere.
+    fn check_offline(&mut self, lost: &[PathBuf], offline: &BTreeSet<(String, i32)>, dirs: &[PathBuf]) {
+        for (topic, partition) in offline {
+            wait::until("the partition without a leader", seconds(60), || {
+                let shown = self.client.metadata(12, topic);
+                let shown = shown.partitions.iter().find(|shown| shown.partition_index == *partition).unwrap();
+                (shown.error_code == NO_LEADER && shown.leader_id.0 == -1).then_some(())
+            });
+            assert_eq!(self.produce(topic, *partition), STORAGE, "{topic}-{partition}");
+            assert_eq!(self.read(topic, *partition, 0), Err(STORAGE), "{topic}-{partition}");
+        }
+        let described = self.described();
+        for dir in dirs {
+            let expected = if lost.contains(dir) { STORAGE } else { NONE };
+            assert_eq!(described[dir].0, expected, "{}", dir.display());
+        }
+        self.check_but(offline);
+        let others: Vec<_> = self.produced.keys().filter(|of| !offline.contains(of)).cloned().collect();
+        for (topic, partition) in others {
+            assert_eq!(self.produce(&topic, partition), NONE, "{topic}-{partition}");
+        }
+        let new = unique("elsewhere");
+        let left = dirs.len() - lost.len();
+        self.create(&new, 2 * left as i32);
+        let counts = self.counts(&new, dirs);
+        for (dir, count) in dirs.iter().zip(counts) {
+            assert_eq!(count > 0, !lost.contains(dir), "{}", dir.display());
+        }
     }
 
     fn delete_before(&mut self, topic: &str, partition: i32, offset: i64) {
@@ -285,4 +326,192 @@ fn directories_that_do_not_belong_together_are_refused_as_they_are() {
     std::fs::create_dir(path("empty")).unwrap();
     std::os::unix::fs::symlink(path("empty"), path("link-2")).unwrap();
     refused(&[a, path("empty"), path("link-2")], &[], &["are the same"]);
+}
+
+#[test]
+fn a_directory_that_is_missing_at_the_start_takes_only_its_own_partitions() {
+    let folder = harness::folder();
+    let three = dirs(folder.path(), 3);
+    let mut test = Test::new(options(folder.path(), &three));
+    if !test.broker.is_corelog() {
+        return;
+    }
+    let topic = unique("topic");
+    test.create(&topic, 9);
+    let lost = [three[1].clone()];
+    let offline = test.of(&lost);
+    assert!(offline.len() >= 3, "{offline:?}");
+    let away = folder.path().join("away");
+    test.broker.expect_error("a data directory cannot be used");
+    for kill in [true, false] {
+        if kill {
+            test.broker.kill()
+        } else {
+            test.broker.stop()
+        };
+        // As good as a mount that is not there.
+        std::fs::rename(&three[1], &away).unwrap();
+        std::fs::write(&three[1], b"").unwrap();
+        test.again(&three);
+        test.check_offline(&lost, &offline, &three);
+        if kill {
+            test.broker.kill()
+        } else {
+            test.broker.stop()
+        };
+        std::fs::remove_file(&three[1]).unwrap();
+        std::fs::rename(&away, &three[1]).unwrap();
+        test.again(&three);
+        test.check();
+        for (topic, partition) in &offline {
+            assert_eq!(test.produce(topic, *partition), NONE);
+        }
+    }
+    test.broker.stop();
+    // Without that of the metadata, or without any, nothing goes.
+    std::fs::rename(&three[0], &away).unwrap();
+    std::fs::write(&three[0], b"").unwrap();
+    refused(&three, &[], &["meta.properties"]);
+    refused(&[folder.path().join("data/x")], &[], &["meta.properties"]);
+    std::fs::remove_file(&three[0]).unwrap();
+    std::fs::rename(&away, &three[0]).unwrap();
+    test.again(&three);
+    test.check();
+}
+
+#[test]
+fn a_drive_that_fails_takes_only_its_own_partitions() {
+    if !in_own_namespace("a_drive_that_fails_takes_only_its_own_partitions") {
+        return;
+    }
+    if Kind::from_environment() != Kind::Corelog {
+        return;
+    }
+    let folder = harness::folder();
+    let mut drive = Drive::new("ext4");
+    let mut three = dirs(folder.path(), 3);
+    three[1] = drive.mounted().join("data");
+    // Two cores: the one that does not meet the failure has to learn of it.
+    let cores = allowed_cpus().into_iter().take(2).collect();
+    let options = Options { cores, advertise: "host", ..options(folder.path(), &three) };
+    let mut test = Test::new(options);
+    let topic = unique("topic");
+    test.create(&topic, 12);
+    let lost = [three[1].clone()];
+    let offline = test.of(&lost);
+    for expected in ["goes offline", "without a journal", "has failed", "cannot be used", "close a partition"] {
+        test.broker.expect_error(expected);
+    }
+    drive.cut(&mut 0x5eed);
+    let (hit, partition) = offline.first().unwrap().clone();
+    assert_eq!(test.produce(&hit, partition), STORAGE);
+    test.check_offline(&lost, &offline, &three);
+    assert_eq!(test.broker.log().matches("the data directory").count(), 1, "it is said once");
+    // A start with the drive as it is now.
+    test.broker.stop();
+    test.again(&three);
+    test.check_offline(&lost, &offline, &three);
+    test.broker.kill();
+    // And with the drive back, less what its cache lost: all of it that was acknowledged.
+    drive.restore();
+    test.again(&three);
+    test.check();
+    for (topic, partition) in &offline {
+        assert_eq!(test.produce(topic, *partition), NONE);
+    }
+    test.check();
+    test.broker.stop();
+}
+
+#[test]
+fn without_the_metadata_directory_the_process_stops() {
+    if !in_own_namespace("without_the_metadata_directory_the_process_stops") {
+        return;
+    }
+    if Kind::from_environment() != Kind::Corelog {
+        return;
+    }
+    let folder = harness::folder();
+    let mut drive = Drive::new("ext4");
+    // Among log.dirs with another one, outside of them, and the only one.
+    for metadata_is in ["one of two", "outside", "the only one"] {
+        let mut two = dirs(&folder.path().join(metadata_is), 2);
+        std::fs::create_dir_all(two[0].parent().unwrap()).unwrap();
+        let on_drive = drive.mounted().join(metadata_is);
+        match metadata_is {
+            "outside" => {}
+            "one of two" => two[0] = on_drive.clone(),
+            _ => two = vec![on_drive.clone()],
+        }
+        let mut options = options(folder.path(), &two);
+        if metadata_is == "outside" {
+            options = options.set(&format!("metadata.log.dir={}", on_drive.display()));
+        }
+        let mut test = Test::new(options);
+        test.create("topic", 4);
+        drive.cut(&mut 0x5eed);
+        for expected in ["goes offline", "without a journal", "has failed", "have failed", "close", "metadata log"] {
+            test.broker.expect_error(expected);
+        }
+        // A change of the metadata, and records: one of them meets the drive. There may be no answer.
+        let address = test.broker.addresses()[0];
+        let met = std::thread::spawn(move || {
+            let created = std::panic::catch_unwind(|| Client::to(address).create_with("another", 1, &[]));
+            created.is_err()
+        });
+        let status = test.broker.ended(PATIENCE);
+        assert_eq!(status.code(), Some(1), "{metadata_is}: {}", test.broker.log());
+        let log = test.broker.log();
+        let last = log.lines().rfind(|line| line.contains("corelog:")).unwrap_or_default();
+        assert!(last.contains("metadata directory") && last.contains("has failed"), "{metadata_is}: {log}");
+        assert!(met.join().unwrap());
+        drive.restore();
+        test.broker.launch();
+        test.client = Client::to(test.broker.addresses()[0]);
+        test.client.wait_for("topic", 4);
+        test.check();
+        test.broker.stop();
+    }
+}
+
+#[test]
+fn a_full_drive_refuses_its_own_partitions_records_only() {
+    if !in_own_namespace("a_full_drive_refuses_its_own_partitions_records_only") {
+        return;
+    }
+    let Some(drive) = SmallFileSystem::new("ext4", 96 << 20) else { return };
+    let folder = harness::folder();
+    let mut two = dirs(folder.path(), 2);
+    two[1] = drive.mounted().join("data");
+    let options = options(folder.path(), &two)
+        .set("log.dir.reserved.bytes=2097152")
+        .set("log.segment.bytes=1048576")
+        .set("log.segment.delete.delay.ms=0");
+    let mut test = Test::new(options);
+    if !test.broker.is_corelog() {
+        return;
+    }
+    let (topic, filler) = (unique("topic"), unique("filler"));
+    test.create(&topic, 2);
+    test.create(&filler, 2);
+    let full: i32 = (0..2).find(|partition| test.dir_of(&filler, *partition) == two[1]).unwrap();
+    let large = vec![0x5a; 500_000];
+    let code = (0..2 * drive.free() / 500_000)
+        .map(|_| test.client.produce(&filler, full, batch(Codec::None, now_ms(), &[&large])).0)
+        .find(|code| *code != NONE);
+    assert_eq!(code, Some(STORAGE), "{} bytes are free", drive.free());
+    let other = (0..2).find(|partition| test.dir_of(&topic, *partition) == two[0]).unwrap();
+    for _ in 0..100 {
+        assert_eq!(test.produce(&topic, other), NONE);
+    }
+    // Nothing has failed: it is full.
+    let described = test.described();
+    assert_eq!((described[&two[0]].0, described[&two[1]].0), (NONE, NONE));
+    assert_eq!(described[&two[1]].1.len(), described[&two[0]].1.len());
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![name(&filler)]).with_timeout_ms(30_000);
+    assert_eq!(test.client.ask(5, &request).responses[0].error_code, NONE);
+    test.produced.retain(|(of, _), _| *of != filler);
+    wait::until("space", seconds(60), || (test.produce(&topic, 1 - other) == NONE).then_some(()));
+    test.check();
+    test.broker.stop();
 }

@@ -120,28 +120,44 @@ pub fn offline(core: &Rc<Core>, index: DirIndex, reason: String) -> Result<(), S
         "the data directory {} has failed, and its partitions are offline; the others go on: {reason}",
         dir.path().display()
     );
+    end_here(core, index);
     let core = Rc::clone(core);
     task::spawn(Queue::Upkeep, "drive failed", OnPanic::StopProcess, async move {
-        for other in core.placement.all().filter(|other| *other != core.index) {
+        // Core 0 last: what it tells everybody then comes after this.
+        let others: Vec<CoreIndex> = core.placement.all().filter(|other| *other != core.index).collect();
+        for other in others.into_iter().rev() {
             // Unreachable only while the process stops.
             let _ = core.router.send(other, Message::DirFailed(index)).await;
         }
-        failed(&core, index).await;
+        tell_controller(&core, index).await;
     });
     Ok(())
 }
 
+/// Another core says that a directory has failed.
+pub fn told(core: &Rc<Core>, index: DirIndex) {
+    end_here(core, index);
+    let core = Rc::clone(core);
+    task::spawn(Queue::Upkeep, "drive failed", OnPanic::StopProcess, async move {
+        tell_controller(&core, index).await;
+    });
+}
+
 /// Ends what this core has in a directory that has failed.
-pub async fn failed(core: &Rc<Core>, index: DirIndex) {
-    let dir = core.dirs().get(index);
-    partitions::take_offline(core, index, dir.offline().unwrap_or_default());
+fn end_here(core: &Core, index: DirIndex) {
+    partitions::take_offline(core, index, core.dirs().get(index).offline().unwrap_or_default());
     core.coordinators.dir_failed(index);
-    if core.index == CoreIndex(0) {
-        let directories = vec![dir.id()];
-        let offline = Intention::DirectoriesOffline { node: core.config().node_id, directories };
-        if let Err(error) = core.control(offline).await {
-            // Clients are told of each partition; the next start notes it.
-            tracing::warn!("note in the metadata that {} has failed: {error}", dir.path().display());
-        }
+}
+
+/// On core 0: has it noted in the metadata.
+async fn tell_controller(core: &Rc<Core>, index: DirIndex) {
+    let dir = core.dirs().get(index);
+    if core.index != CoreIndex(0) || dir.id().is_zero() {
+        return;
+    }
+    let offline = Intention::DirectoriesOffline { node: core.config().node_id, directories: vec![dir.id()] };
+    if let Err(error) = core.control(offline).await {
+        // Clients are told of each partition; the next start notes it.
+        tracing::warn!("note in the metadata that {} has failed: {error}", dir.path().display());
     }
 }

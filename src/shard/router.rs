@@ -98,12 +98,7 @@ pub fn receive(core: &Rc<Core>, from: CoreIndex, message: Message) {
         }
         Message::Committed(committed) => Images::committed(core, &committed),
         Message::CaughtUp => core.images.caught_up(),
-        Message::DirFailed(index) => {
-            let core = Rc::clone(core);
-            task::spawn(Queue::Upkeep, "drive failed", OnPanic::StopProcess, async move {
-                failures::failed(&core, index).await;
-            });
-        }
+        Message::DirFailed(index) => failures::told(core, index),
         Message::Applied { end } => {
             if let Some(controller) = core.controller.get() {
                 controller.applied(from, end);
