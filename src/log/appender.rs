@@ -686,7 +686,7 @@ impl Inner {
     /// Ends the log because of a failed write or flush.
     pub(super) fn fail(&self, reason: String) {
         tracing::error!("the log {} goes offline: {reason}", self.name);
-        self.memory.failures.note(Failure { reason: reason.as_str().into(), of_journal: false });
+        self.memory().failures.note(Failure { reason: reason.as_str().into(), of_journal: false });
         self.end(LogError::Offline(format!("{} is offline: {reason}", self.name).into()));
     }
 
