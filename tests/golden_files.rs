@@ -67,7 +67,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn findings(data: &Path) -> Vec<Finding> {
     let properties = properties::read(data).unwrap().unwrap();
     let mut found = Vec::new();
-    let sum = verify(data, &properties, true, &mut |finding| found.push(finding.clone())).unwrap();
+    let sum = verify(&[(data.to_owned(), properties)], true, &mut |finding| found.push(finding.clone())).unwrap();
     assert_eq!(sum.damages + sum.notes, found.len());
     found
 }

@@ -254,10 +254,29 @@ fn partitions_are_spread_and_stay_where_they_are() {
     test.check();
     test.broker.stop();
 
+    // Looked at from outside: all is there, and one directory alone is not enough.
+    let log = |what: &[&str], dirs: &[PathBuf]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelog"));
+        let ended = Program::start(command.arg("log").args(what).args(dirs)).end(PATIENCE);
+        (ended.status.code(), format!("{}{}", ended.output, ended.errors))
+    };
+    let (code, said) = log(&["verify"], &four);
+    // With the metadata log.
+    assert!(code == Some(0) && said.contains("13 partitions") && said.contains("0 damaged, 0 notes"), "{said}");
+    let (code, said) = log(&["repair"], &four);
+    assert!(code == Some(0) && said.contains("done; 0 places are damaged"), "{said}");
+    for what in [&["verify"][..], &["repair"]] {
+        let (code, said) = log(what, &four[1..]);
+        assert!(code == Some(3) && said.contains("there is no metadata log"), "{said}");
+    }
+    refused(&four[1..], &[], &["there is no metadata log"]);
+
     // Twice: nobody knows which is right.
     let copied = std::process::Command::new("cp").arg("-r").arg(&after).arg(&before).status().unwrap();
     assert!(copied.success());
     refused(&four, &[], &["there twice", before.to_str().unwrap(), after.to_str().unwrap()]);
+    let (code, said) = log(&["verify"], &four);
+    assert!(code == Some(1) && said.contains("the partition is there twice"), "{said}");
     std::fs::remove_dir_all(&before).unwrap();
     test.again(&four);
     test.check();

@@ -11,7 +11,8 @@ use super::serve;
 use crate::config::BrokerConfig;
 use crate::inspect::verify::{self, Finding, Repair as Way, Sum, Weight};
 use crate::inspect::words::{self, Detail, WordsError};
-use crate::metadata::properties;
+use crate::metadata::journal::DIRECTORY as METADATA_DIRECTORY;
+use crate::metadata::properties::{self, DirSet};
 use crate::runtime::DirLock;
 
 /// Look at the files of a data directory, corelog's or Kafka's
@@ -49,32 +50,32 @@ struct Dump {
     groups: bool,
 }
 
-/// Check a data directory without changing anything: every batch, index, snapshot, checkpoint
+/// Check data directories without changing anything: every batch, index, snapshot, checkpoint
 ///
-/// Refuses while a broker runs on it. Lines that begin with "damage" say what no crash leaves behind, lines with "note"
+/// Refuses while a broker runs on them. Of a node with several (log.dirs, metadata.log.dir) all are to be given. Lines that begin with "damage" say what no crash leaves behind, lines with "note"
 /// what a start will put right by itself, such as a torn write at the end of a log. Exit code 0: whole; 1: there is
 /// damage; 3: it could not be checked.
 #[derive(Args)]
 struct Verify {
-    /// The data directory
-    #[arg(value_name = "DIRECTORY")]
-    dir: PathBuf,
+    /// The data directories of one node
+    #[arg(required = true, value_name = "DIRECTORY")]
+    dirs: Vec<PathBuf>,
     /// Do not take records apart, which needs the processor; checksums are checked all the same
     #[arg(long)]
     quick: bool,
 }
 
-/// Do to a data directory what a start does after an unclean stop, and stop cleanly again
+/// Do to data directories what a start does after an unclean stop, and stop cleanly again
 ///
-/// Torn ends of logs are cut off, what is in journals only is filed, leftovers go, indexes are made again; nothing more:
+/// Of a node with several (log.dirs, metadata.log.dir) all are to be given. Torn ends of logs are cut off, what is in journals only is filed, leftovers go, indexes are made again; nothing more:
 /// what "corelog log verify" calls damage stays, and partitions that have it stay offline. The index files of segments
 /// that were being written are always made again. Exit code 0: done, and whole; 1: there is damage; 3: it could not be
 /// done.
 #[derive(Args)]
 struct Repair {
-    /// The data directory
-    #[arg(value_name = "DIRECTORY")]
-    dir: PathBuf,
+    /// The data directories of one node
+    #[arg(required = true, value_name = "DIRECTORY")]
+    dirs: Vec<PathBuf>,
     /// Only say what would be done; changes nothing
     #[arg(long)]
     dry_run: bool,
@@ -113,21 +114,35 @@ fn lock(dir: &Path) -> Result<Option<DirLock>, Failure> {
     }
 }
 
-/// Checks a directory, and writes a line for each finding that `line` has one for.
+/// The directory of these that has the metadata log; the first, if none has.
+fn metadata_of(dirs: &[PathBuf]) -> &Path {
+    dirs.iter().find(|dir| dir.join(METADATA_DIRECTORY).exists()).unwrap_or(&dirs[0])
+}
+
+/// Checks directories, and writes a line for each finding that `line` has one for.
 fn check(
-    dir: &Path,
+    dirs: &[PathBuf],
     records: bool,
     out: &mut impl Write,
     line: impl Fn(&Finding, &Path) -> Option<String>,
 ) -> Result<Sum, Failure> {
     let host = |error: &dyn std::fmt::Display| Failure::Host(error.to_string());
-    let _lock = lock(dir)?;
-    let Some(properties) = properties::read(dir).map_err(|error| host(&error))? else {
-        return Err(Failure::Host(format!("{} is not formatted: it has no meta.properties", dir.display())));
-    };
+    let _locks = dirs.iter().map(|dir| lock(dir)).collect::<Result<Vec<_>, _>>()?;
+    let mut found = Vec::new();
+    for dir in dirs {
+        match properties::read(dir).map_err(|error| host(&error))? {
+            Some(properties) => found.push((dir.clone(), properties)),
+            None => {
+                return Err(Failure::Host(format!("{} is not formatted: it has no meta.properties", dir.display())));
+            }
+        }
+    }
+    properties::read_all(DirSet { dirs, metadata: metadata_of(dirs) }, None).map_err(|error| host(&error))?;
     let mut failed: Option<io::Error> = None;
-    let sum = verify::verify(dir, &properties, records, &mut |finding| {
-        let path = finding.path.strip_prefix(dir).ok().filter(|path| !path.as_os_str().is_empty());
+    let sum = verify::verify(&found, records, &mut |finding| {
+        // Of several directories it has to be said which.
+        let within = dirs.first().filter(|_| dirs.len() == 1).and_then(|dir| finding.path.strip_prefix(dir).ok());
+        let path = within.filter(|path| !path.as_os_str().is_empty());
         if let Some(line) = line(finding, path.unwrap_or(&finding.path))
             && let Err(error) = writeln!(out, "{line}")
         {
@@ -140,16 +155,17 @@ fn check(
     }
 }
 
-fn damaged(dir: &Path, sum: &Sum) -> Result<(), Failure> {
-    match sum.damages {
-        0 => Ok(()),
-        count => Err(Failure::job(format!("{} is damaged in {count} places", dir.display()))),
+fn damaged(dirs: &[PathBuf], sum: &Sum) -> Result<(), Failure> {
+    match (sum.damages, dirs) {
+        (0, _) => Ok(()),
+        (count, [dir]) => Err(Failure::job(format!("{} is damaged in {count} places", dir.display()))),
+        (count, _) => Err(Failure::job(format!("the directories are damaged in {count} places"))),
     }
 }
 
 fn verify(arguments: &Verify) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let sum = check(&arguments.dir, !arguments.quick, &mut out, |finding, path| {
+    let sum = check(&arguments.dirs, !arguments.quick, &mut out, |finding, path| {
         let weight = match finding.weight {
             Weight::Damage => "damage",
             Weight::Note => "note",
@@ -162,11 +178,11 @@ fn verify(arguments: &Verify) -> Result<(), Failure> {
         sum.partitions, sum.segments, sum.batches, sum.records, sum.bytes, sum.damages, sum.notes
     )?;
     out.flush()?;
-    damaged(&arguments.dir, &sum)
+    damaged(&arguments.dirs, &sum)
 }
 
 fn repair(arguments: &Repair) -> Result<(), Failure> {
-    let dir = &arguments.dir;
+    let dirs = &arguments.dirs;
     let mut out = BufWriter::new(io::stdout().lock());
     let todo = |finding: &Finding, path: &Path| {
         let would = match finding.repair? {
@@ -180,18 +196,20 @@ fn repair(arguments: &Repair) -> Result<(), Failure> {
     let damage = |finding: &Finding, path: &Path| {
         (finding.weight == Weight::Damage).then(|| format!("damage {}: {}", path.display(), finding.what))
     };
-    let before = check(dir, true, &mut out, |finding, path| todo(finding, path).or_else(|| damage(finding, path)))?;
+    let before = check(dirs, true, &mut out, |finding, path| todo(finding, path).or_else(|| damage(finding, path)))?;
     let what = if arguments.dry_run { "would be done" } else { "to be done" };
     writeln!(out, "the above {what}; {} places are damaged, and stay as they are", before.damages)?;
     out.flush()?;
     if arguments.dry_run {
-        return damaged(dir, &before);
+        return damaged(dirs, &before);
     }
     start_log()?;
-    let properties = properties::read(dir).map_err(|error| Failure::Host(error.to_string()))?;
+    let metadata = metadata_of(dirs);
+    let properties = properties::read(metadata).map_err(|error| Failure::Host(error.to_string()))?;
     let node = properties.map_or(0, |properties| properties.node_id.0);
     let settings = [
-        ("log.dirs", dir.display().to_string()),
+        ("log.dirs", dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(",")),
+        ("metadata.log.dir", metadata.display().to_string()),
         ("node.id", node.to_string()),
         ("cores", "1".to_string()),
         ("advertise", "host".to_string()),
@@ -203,8 +221,8 @@ fn repair(arguments: &Repair) -> Result<(), Failure> {
     let settings: Vec<(String, String)> = settings.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
     let (config, _) = BrokerConfig::load(None, &settings).map_err(Failure::wrong)?;
     serve::open_and_close(config).map_err(|error| Failure::Host(error.to_string()))?;
-    let after = check(dir, true, &mut out, damage)?;
+    let after = check(dirs, true, &mut out, damage)?;
     writeln!(out, "done; {} places are damaged", after.damages)?;
     out.flush()?;
-    damaged(dir, &after)
+    damaged(dirs, &after)
 }

@@ -1,4 +1,4 @@
-//! Whether a data directory is whole: every file against its own form, and against the others.
+//! Whether the data directories of a node are whole: every file against its own form, and against the others.
 //!
 //! | what | against |
 //! |---|---|
@@ -79,6 +79,7 @@ pub struct Sum {
 
 struct Verifying<'a> {
     sum: Sum,
+    /// The last stop in the directory that is looked at was clean.
     clean: bool,
     /// Take records apart.
     records: bool,
@@ -86,19 +87,18 @@ struct Verifying<'a> {
     on_finding: &'a mut dyn FnMut(&Finding),
 }
 
-/// Checks a directory that nobody serves. `records`: also whether each record can be read.
+/// Checks the directories of a node that nobody serves, each with its properties; the metadata log lies in one of
+/// them. `records`: also whether each record can be read.
 ///
 /// # Errors
 /// A directory or file cannot be read at all.
 pub fn verify(
-    dir: &Path,
-    properties: &Properties,
+    dirs: &[(PathBuf, Properties)],
     records: bool,
     on_finding: &mut dyn FnMut(&Finding),
 ) -> Result<Sum, InspectError> {
-    let clean = dir.join(CLEAN_MARKER).exists();
-    let mut verifying = Verifying { sum: Sum::default(), clean, records, scratch: Scratch::new(), on_finding };
-    verifying.run(dir, properties)?;
+    let mut verifying = Verifying { sum: Sum::default(), clean: false, records, scratch: Scratch::new(), on_finding };
+    verifying.run(dirs)?;
     Ok(verifying.sum)
 }
 
@@ -120,11 +120,32 @@ impl Verifying<'_> {
         if self.clean { self.damage(path, what) } else { self.note(path, repair, what) }
     }
 
-    fn run(&mut self, dir: &Path, properties: &Properties) -> Result<(), InspectError> {
-        if !self.clean {
+    fn run(&mut self, dirs: &[(PathBuf, Properties)]) -> Result<(), InspectError> {
+        let is_clean = |dir: &Path| dir.join(CLEAN_MARKER).exists();
+        for (dir, _) in dirs.iter().filter(|(dir, _)| !is_clean(dir)) {
             self.note(dir, None, format!("there is no {CLEAN_MARKER}: the last stop was not clean"));
         }
+        let Some((dir, properties)) = dirs.iter().find(|(dir, _)| dir.join(DIRECTORY).exists()).or(dirs.first()) else {
+            return Ok(());
+        };
+        self.clean = is_clean(dir);
         let image = self.metadata(dir, properties)?;
+        let mut seen = BTreeMap::new();
+        for (dir, properties) in dirs {
+            self.clean = is_clean(dir);
+            self.data_dir(dir, properties, image.as_ref(), &mut seen)?;
+        }
+        Ok(())
+    }
+
+    /// One directory. `seen`: where partitions were found so far.
+    fn data_dir(
+        &mut self,
+        dir: &Path,
+        properties: &Properties,
+        image: Option<&Image>,
+        seen: &mut BTreeMap<(Uuid, i32), PathBuf>,
+    ) -> Result<(), InspectError> {
         let mut ends: BTreeMap<(Uuid, i32), Offset> = BTreeMap::new();
         let mut by_name: BTreeMap<(String, i32), Offset> = BTreeMap::new();
         for (name, is_dir) in list(dir)? {
@@ -137,7 +158,7 @@ impl Verifying<'_> {
                 continue;
             }
             let Some((topic, number)) = partition_of(&name) else { continue };
-            let Some(image) = &image else { continue };
+            let Some(image) = image else { continue };
             let wanted = image.topic(topic).filter(|topic| topic.partitions.contains_key(&number));
             let found = self.topic_id(&path)?;
             match (wanted, found) {
@@ -153,6 +174,13 @@ impl Verifying<'_> {
                     );
                 }
                 (Some(wanted), _) => {
+                    if let Some(other) = seen.insert((wanted.id, number), path.clone()) {
+                        self.damage(&path, format!("the partition is there twice, also as {}", other.display()));
+                    }
+                    let said = wanted.partitions.get(&number).and_then(|state| state.directory_of(properties.node_id));
+                    if said.is_some_and(|id| id != properties.directory_id && !id.is_reserved()) {
+                        self.note(&path, None, "the metadata has it in another directory; a start puts that right");
+                    }
                     let compacted =
                         image.topic_config(topic).get("cleanup.policy").is_some_and(|p| p.contains("compact"));
                     let end = self.partition(&path, compacted)?;

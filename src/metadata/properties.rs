@@ -72,6 +72,11 @@ pub enum PropertiesError {
     )]
     NoMetadata { dir: PathBuf, other: PathBuf, node: i32, cluster: String },
     #[error(
+        "{} holds partitions, for example '{example}', but there is no metadata log in {}: log.dirs or metadata.log.dir \
+         lacks a directory of this node, or its metadata is lost", dir.display(), metadata.display()
+    )]
+    MetadataMissing { dir: PathBuf, example: String, metadata: PathBuf },
+    #[error(
         "{} holds a metadata log, but the metadata directory is {}: set metadata.log.dir",
         dir.display(), metadata.display()
     )]
@@ -196,10 +201,18 @@ pub fn read_all(set: DirSet<'_>, node_id: Option<NodeId>) -> Result<Vec<(PathBuf
         let (other, node, cluster) = (other.clone(), first.node_id.0, first.cluster_id.clone());
         return Err(PropertiesError::NoMetadata { dir, other, node, cluster });
     }
-    match set.all().skip(1).find(|dir| dir.join(METADATA_DIRECTORY).exists()) {
-        Some(elsewhere) => Err(PropertiesError::MetadataElsewhere { dir: elsewhere.to_owned(), metadata: dir }),
-        None => Ok(found),
+    if let Some(elsewhere) = set.all().skip(1).find(|dir| dir.join(METADATA_DIRECTORY).exists()) {
+        return Err(PropertiesError::MetadataElsewhere { dir: elsewhere.to_owned(), metadata: dir });
     }
+    if !dir.join(METADATA_DIRECTORY).exists() {
+        // They would be taken for those of topics that are gone. One without a mark is refused for that.
+        for (of, _) in &found {
+            if let Some(example) = data_in(of)? {
+                return Err(PropertiesError::MetadataMissing { dir: of.clone(), example, metadata: dir });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Makes the directories those of one node; gives what became of each.
@@ -537,9 +550,14 @@ mod tests {
         check(&[path("a"), path("e")], &outside, 3, "is a copy of the other");
         fs::create_dir(path("b").join(METADATA_DIRECTORY)).unwrap();
         check(&dirs, &outside, 3, "set metadata.log.dir");
+        fs::remove_dir(path("b").join(METADATA_DIRECTORY)).unwrap();
+        // Partitions of nobody would be removed.
+        fs::create_dir(path("b").join("orders-3")).unwrap();
+        check(&[path("b")], &path("b"), 3, "holds partitions, for example 'orders-3', but there is no metadata log");
+        check(&dirs, &outside, 3, "lacks a directory of this node");
+        fs::remove_dir(path("b").join("orders-3")).unwrap();
         // What cannot be read is passed over, unless the metadata lies there.
         fs::write(path("b").join(FILE), "version=9").unwrap();
-        fs::remove_dir(path("b").join(METADATA_DIRECTORY)).unwrap();
         assert_eq!(read_all(set, Some(NODE)).unwrap().len(), 3);
         check(&dirs, &path("b"), 3, "version '9' is not known");
     }
