@@ -4,7 +4,7 @@
 //! - All partitions, or those that are named; ones that are not here are left out, as in Kafka.
 //! - In `advertise=core` mode each core answers for its own partitions, as the broker it is
 //!   shown as.
-//! - A log on its own node lags behind nothing, and none is on its way to another directory.
+//! - A partition on its way to another directory is shown there too, as future, with the offsets that its copy lacks.
 //! - v2 is flexible, v3 has an error of its own, v4 total and usable bytes (KIP-827).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -41,8 +41,10 @@ pub async fn handle(core: &Rc<Core>, request: DescribeLogDirsRequest, context: &
     }
     let mut results = Vec::with_capacity(core.dirs().count());
     for (index, dir) in core.dirs().all() {
-        let here = sizes.iter().filter(|log| log.dir == index);
-        results.push(describe(core, dir, here, wanted.as_ref(), context).await);
+        let here = sizes.iter().filter(|log| log.dir == index).map(|log| (log, log.bytes, None));
+        let copies = sizes.iter().filter_map(|log| Some((log, log.copy.filter(|copy| copy.dir == index)?)));
+        let copies = copies.map(|(log, copy)| (log, copy.bytes, Some(copy.lag)));
+        results.push(describe(core, dir, here.chain(copies), wanted.as_ref(), context).await);
     }
     DescribeLogDirsResponse::default().with_error_code(errors::NONE).with_results(results)
 }
@@ -50,7 +52,7 @@ pub async fn handle(core: &Rc<Core>, request: DescribeLogDirsRequest, context: &
 async fn describe(
     core: &Core,
     dir: &DataDir,
-    logs: impl Iterator<Item = &LogSize>,
+    logs: impl Iterator<Item = (&LogSize, u64, Option<i64>)>,
     wanted: Option<&HashMap<&str, HashSet<i32>>>,
     context: &Context,
 ) -> DescribeLogDirsResult {
@@ -69,14 +71,16 @@ async fn describe(
     };
     let image = core.image();
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for log in logs {
+    for (log, bytes, lag) in logs {
         // One that was deleted meanwhile has no name any more.
         let Some(topic) = image.topic_by_id(log.topic_id) else { continue };
         let name: &str = &topic.name;
         if wanted.is_none_or(|wanted| wanted.get(name).is_some_and(|some| some.contains(&log.partition))) {
             let partition = DescribeLogDirsPartition::default()
                 .with_partition_index(log.partition)
-                .with_partition_size(log.bytes as i64);
+                .with_partition_size(bytes as i64)
+                .with_offset_lag(lag.unwrap_or(0))
+                .with_is_future_key(lag.is_some());
             topics.entry(name).or_default().push(partition);
         }
     }

@@ -14,6 +14,7 @@ pub mod errors;
 
 mod admin;
 mod alter_configs;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod config_changes;
 mod create_partitions;
@@ -220,6 +221,7 @@ pub async fn dispatch(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply 
         ApiKey::CreateTopics => answer(c, body, |r| create_topics::handle(core, r, c)).await,
         ApiKey::DeleteTopics => answer(c, body, |r| delete_topics::handle(core, r, c)).await,
         ApiKey::DescribeLogDirs => answer(c, body, |r| describe_log_dirs::handle(core, r, c)).await,
+        ApiKey::AlterReplicaLogDirs => answer(c, body, |r| alter_replica_log_dirs::handle(core, r)).await,
         ApiKey::DeleteRecords => answer(c, body, |r| delete_records::handle(core, r)).await,
         ApiKey::CreatePartitions => answer(c, body, |r| create_partitions::handle(core, r, c)).await,
         ApiKey::AlterConfigs => answer(c, body, |r| alter_configs::handle(core, r)).await,

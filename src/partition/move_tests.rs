@@ -202,7 +202,7 @@ impl Moving {
                     let mut tries = 0;
                     let ended = loop {
                         let tried = match partition.catch_up(&mut moving).await {
-                            Ok(()) => partition.hand_over(&mut moving, dir_id(at.get())).await,
+                            Ok(()) => partition.hand_over(&mut moving, dir_id(at.get()), DirIndex(to as u16)).await,
                             Err(error) => Err(error),
                         };
                         tries += 1;

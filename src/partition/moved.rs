@@ -19,7 +19,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::{EPOCHS_FILE, METADATA_FILE, Partition};
-use crate::base::{Offset, Uuid};
+use crate::base::{DirIndex, Offset, Uuid};
 use crate::log::{self, Destination, Move, MoveError, MoveProgress, Moved};
 use crate::runtime::disk::Disk;
 
@@ -131,13 +131,14 @@ impl Partition {
         moving.catch_up(&self.small_files()).await
     }
 
-    /// Hands the partition over to its copy. `from`: the id of the data directory that it leaves.
+    /// Hands the partition over to its copy. `from`: the id of the data directory that it leaves, for that of `to`.
     ///
     /// # Errors
     /// See [`MoveError`]. The partition goes on where it is.
-    pub async fn hand_over(&self, moving: &mut Move, from: Uuid) -> Result<Moved, MoveError> {
+    pub async fn hand_over(&self, moving: &mut Move, from: Uuid, to: DirIndex) -> Result<Moved, MoveError> {
         let note = |end| (MOVED_FILE, MovedFrom { directory: from, end }.encode());
         let moved = moving.switch(&|| self.small_files(), &note).await?;
+        self.dir.set(to);
         self.last_snapshot.set(moved.snapshot);
         // Who collects points does so by directory.
         self.point_told.set(Offset::ZERO);

@@ -114,6 +114,15 @@ pub fn reported(core: &Core, points: &[TopicPoint]) {
     core.cleaning.work.raise();
 }
 
+/// On core 0: a partition that has been cleaned up to `cleaned` has changed directories.
+pub fn moved(core: &Core, of: (Uuid, i32), cleaned: Offset) {
+    if cleaned > Offset::ZERO {
+        core.cleaning.known.borrow_mut().insert(of, cleaned);
+    }
+    core.cleaning.changed.borrow_mut().extend(core.dirs().online().map(|(index, _)| index));
+    core.cleaning.work.raise();
+}
+
 /// What a core may use, by the options.
 fn means(config: &BrokerConfig, cores: u16) -> Means {
     let share = |all: f64| all / f64::from(cores);
@@ -168,6 +177,9 @@ async fn dirtiest(core: &Core, uncleanable: &mut HashSet<(Uuid, i32), OwnKeys>) 
         let config = partition.log().config();
         let name = (partition.topic_id(), partition.id().partition);
         if !config.cleanup_policy.compact || partition.ended().is_some() || uncleanable.contains(&name) {
+            continue;
+        }
+        if partition.log().is_moving() {
             continue;
         }
         match partition.dirt(now).await {

@@ -4,6 +4,7 @@
 //! A directory is usable from the start of the process until it fails, and not again before the next start. What a
 //! partition has lies in one of them; which one is in the metadata (KIP-858).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,12 +37,23 @@ pub struct DataDir {
     failed: OnceLock<String>,
     /// Something in it was not closed cleanly.
     unclean: AtomicBool,
+    /// Copies of partitions that the process before was moving here.
+    copies: OnceLock<BTreeMap<(Uuid, i32), LeftCopy>>,
+}
+
+/// A copy of a partition in the making, found at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftCopy {
+    /// The name of its directory.
+    pub name: String,
+    /// The partition itself was found in no directory.
+    pub is_alone: bool,
 }
 
 impl DataDir {
     /// One that can be used.
     pub fn usable(path: PathBuf, id: Uuid, left: Left) -> DataDir {
-        DataDir { path, id, left, failed: OnceLock::new(), unclean: AtomicBool::new(false) }
+        DataDir { path, id, left, failed: OnceLock::new(), unclean: AtomicBool::new(false), copies: OnceLock::new() }
     }
 
     /// One that cannot, for a reason. The zero id: it is not known.
@@ -77,6 +89,21 @@ impl DataDir {
     /// Ends its use, for all cores. True for the first who says so.
     pub fn fail(&self, reason: String) -> bool {
         self.failed.set(reason).is_ok()
+    }
+
+    /// Notes what copies were found, once.
+    pub fn found_copies(&self, copies: BTreeMap<(Uuid, i32), LeftCopy>) {
+        let _ = self.copies.set(copies);
+    }
+
+    /// The copies that were found.
+    pub fn copies(&self) -> impl Iterator<Item = (&(Uuid, i32), &LeftCopy)> {
+        self.copies.get().into_iter().flatten()
+    }
+
+    /// That of a partition.
+    pub fn copy_of(&self, of: (Uuid, i32)) -> Option<&LeftCopy> {
+        self.copies.get()?.get(&of)
     }
 
     /// Notes that something in it could not be closed cleanly.

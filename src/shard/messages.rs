@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::controller::Outcome;
 use super::coordinators::ListedGroup;
+use super::mover::{MoveRefusal, Wanted};
 use super::partitions::{Acknowledged, AppendError, AppendRules, LogSize, Position, ReadError};
 use super::points::TopicPoint;
 use super::reads::Limits;
@@ -75,6 +76,11 @@ pub enum Call {
     Starts(Vec<TopicPoint>),
     /// To core 0: how far logs have been compacted.
     Cleaned(Vec<TopicPoint>),
+    /// To the owner: move partitions to other data directories. Answered when the moves have begun.
+    Move(Vec<Wanted>),
+    /// To core 0: a partition is about to be handed over from one of these directories to the other, or, without any, has
+    /// been; and how far it has been compacted. Answered when files of log starts have its line.
+    Moving { topic_id: Uuid, partition: i32, dirs: Vec<DirIndex>, cleaned: Offset },
     /// To the core of a coordinator: a whole request, to be handled there.
     Request(ForwardedRequest),
 }
@@ -95,6 +101,9 @@ pub enum Answer {
     /// Whether the file has them.
     Starts(bool),
     Cleaned,
+    Move(Vec<Result<(), MoveRefusal>>),
+    /// Whether the files have it.
+    Moving(bool),
     /// The encoded body of the answer, or `None` when the connection has to be closed.
     Request(Option<Bytes>),
 }

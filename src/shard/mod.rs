@@ -15,6 +15,7 @@ pub mod fetch_sessions;
 pub mod images;
 mod journal;
 pub mod messages;
+pub mod mover;
 pub mod partitions;
 pub mod placement;
 mod points;
@@ -85,6 +86,7 @@ pub struct Core {
     points: Points,
     starts: Starts,
     cleaning: cleaner::Cleaning,
+    moves: mover::Moves,
     coordinators: Coordinators,
     router: Router,
     /// Only on core 0.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::coordinators::is_internal;
 use super::dirs::Dirs;
 use super::messages::{EpochQuery, OffsetQuery, Read};
+use super::mover::CopySize;
 use super::{Core, cleaner, failures, rules};
 use crate::base::hash::OwnKeys;
 use crate::base::{CoreIndex, DirIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
@@ -447,6 +448,8 @@ pub struct LogSize {
     pub dir: DirIndex,
     /// Of batches, those included that are only in memory yet.
     pub bytes: u64,
+    /// Its copy in another directory, if it is being moved there.
+    pub copy: Option<CopySize>,
 }
 
 /// The sizes of all logs of this core that are open.
@@ -454,7 +457,8 @@ pub async fn log_sizes(core: &Core) -> Vec<LogSize> {
     let mut sizes = Vec::new();
     for partition in core.partitions.open() {
         let (topic_id, bytes) = (partition.topic_id(), partition.log().size_bytes());
-        sizes.push(LogSize { topic_id, partition: partition.id().partition, dir: partition.dir(), bytes });
+        let copy = core.moves.copy_of(&partition);
+        sizes.push(LogSize { topic_id, partition: partition.id().partition, dir: partition.dir(), bytes, copy });
         task::yield_if_needed().await;
     }
     sizes
@@ -703,6 +707,17 @@ async fn open_one(core: &Rc<Core>, job: Job) {
     let id = TopicPartition { topic: Rc::clone(&job.topic.name), partition: job.partition };
     let data_dir = core.dirs().get(job.dir);
     let left = data_dir.left();
+    if let Some(copy) = data_dir.copy_of((job.topic.id, job.partition)).filter(|copy| copy.is_alone) {
+        // Begun anew it would be empty.
+        let reason = format!(
+            "only a copy in the making is there, {} in {}: the directory that it was being moved from is missing",
+            copy.name,
+            data_dir.path().display()
+        );
+        tracing::error!(partition = %id, "it stays offline: {reason}");
+        core.partitions.set(job.topic.id, job.partition, Slot::Failed(reason.into(), Some(job.dir)));
+        return;
+    }
     // Once all cores have what was found nothing is left.
     let journaled = match left.replay.is_done() {
         true => Journaled::default(),

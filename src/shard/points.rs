@@ -269,19 +269,40 @@ pub fn dirs_of(core: &Core, points: &[TopicPoint]) -> BTreeSet<DirIndex> {
     points.iter().filter_map(dir).collect()
 }
 
+/// On core 0: a partition has changed directories.
+pub fn moved(core: &Core) {
+    core.points.changed.borrow_mut().extend(core.dirs().online().map(|(index, _)| index));
+    core.points.work.raise();
+}
+
 /// Writes the checkpoint `name` of a directory: of what is `known` what the metadata has there. What topics that are
 /// gone had is forgotten. Of a directory that has failed nothing is written, and nothing will be read.
 ///
 /// # Errors
 /// The file could not be written; the message names it.
 pub async fn write(core: &Core, name: &str, dir: DirIndex, known: &RefCell<Known>) -> Result<(), String> {
+    write_with(core, name, dir, known, &BTreeSet::new()).await
+}
+
+/// As [`write`], with what is known of `also`, wherever the metadata has that.
+///
+/// # Errors
+/// As [`write`].
+pub async fn write_with(
+    core: &Core,
+    name: &str,
+    dir: DirIndex,
+    known: &RefCell<Known>,
+    also: &BTreeSet<(Uuid, i32)>,
+) -> Result<(), String> {
     let image = core.image();
     known.borrow_mut().retain(|(topic_id, _), _| image.topic_by_id(*topic_id).is_some());
     let known: Vec<_> = known.borrow().iter().map(|(of, offset)| (*of, *offset)).collect();
     let mut text = PointsText::default();
     for ((topic_id, partition), offset) in known {
         let Some(topic) = image.topic_by_id(topic_id) else { continue };
-        if topic.partitions.get(&partition).and_then(|state| core.dir_of(state)) == Some(dir) {
+        let lies_here = topic.partitions.get(&partition).and_then(|state| core.dir_of(state)) == Some(dir);
+        if lies_here || also.contains(&(topic_id, partition)) {
             text.push(&topic.name, partition, offset);
         }
         task::yield_if_needed().await;

@@ -12,6 +12,7 @@ use super::cleaner;
 use super::failures;
 use super::images::Images;
 use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message};
+use super::mover;
 use super::partitions::{self, Parking};
 use super::points;
 use super::reads;
@@ -176,6 +177,10 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
             Answer::Cleaned
         }
         Call::Points { points, first } => Answer::Points(points::reported(core, &points, first).await),
+        Call::Move(wanted) => Answer::Move(mover::begin(core, &wanted).await),
+        Call::Moving { topic_id, partition, dirs, cleaned } => {
+            Answer::Moving(mover::moving(core, (topic_id, partition), &dirs, cleaned).await)
+        }
         Call::LogSizes => Answer::LogSizes(partitions::log_sizes(core).await),
         Call::DeleteRecords(deletions) => Answer::DeleteRecords(starts::delete_records(core, &deletions).await),
         Call::Starts(points) => Answer::Starts(starts::reported(core, &points).await),

@@ -16,6 +16,7 @@ use super::fetch_sessions::FetchSessions;
 use super::images::{self, Images};
 use super::journal;
 use super::messages::Message;
+use super::mover;
 use super::partitions::{self, Partitions};
 use super::placement::Placement;
 use super::points;
@@ -67,6 +68,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         points: Default::default(),
         starts: Default::default(),
         cleaning: Default::default(),
+        moves: Default::default(),
         coordinators: Coordinators::new(&config),
         router: Router::new(outbox),
         controller: OnceCell::new(),
@@ -109,6 +111,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         task::spawn(Queue::Log, "controller", OnPanic::StopProcess, controller::run(Rc::clone(&core)));
     }
     cleaner::start(&core);
+    mover::resume(&core);
     task::spawn(Queue::Upkeep, "upkeep", OnPanic::StopProcess, upkeep::run(Rc::clone(&core)));
     task::spawn(Queue::Upkeep, "retention", OnPanic::StopProcess, upkeep::retain(Rc::clone(&core)));
     Ok(core)
@@ -139,6 +142,7 @@ pub async fn stop(core: &Rc<Core>) {
     task::all_ended("retention").await;
     core.coordinators.stop().await;
     let clean = partitions::close_all(core).await;
+    mover::stop().await;
     points::stop(core).await;
     starts::stop(core).await;
     cleaner::stop(core).await;

@@ -13,13 +13,14 @@
 //!    created; and what the file says is for partitions that are opened at the start.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::messages::{Answer, Call};
 use super::partitions::{NotHere, here};
 use super::points::{self, Known, TopicPoint};
 use super::{Core, failures};
+use crate::base::hash::OwnKeys;
 use crate::base::wait::{self, Sender, Signal};
 use crate::base::{CoreIndex, DirIndex, Offset, Uuid};
 use crate::log::LogError;
@@ -71,6 +72,8 @@ pub struct Starts {
     known: RefCell<Known>,
     /// Directories whose file does not say so.
     changed: RefCell<BTreeSet<DirIndex>>,
+    /// Partitions that change directories, with the directories whose files have their lines whatever the metadata says.
+    kept: RefCell<HashMap<(Uuid, i32), Vec<DirIndex>, OwnKeys>>,
     /// Those who wait for the files.
     waiting: RefCell<Vec<Sender<bool>>>,
     work: Signal,
@@ -162,8 +165,36 @@ pub async fn reported(core: &Core, points: &[TopicPoint]) -> bool {
             *offset = point.offset.max(*offset);
         }
     }
-    core.starts.changed.borrow_mut().extend(points::dirs_of(core, points));
+    {
+        let kept = core.starts.kept.borrow();
+        let kept = points.iter().filter_map(|point| kept.get(&(point.topic_id, point.partition))).flatten().copied();
+        let mut changed = core.starts.changed.borrow_mut();
+        changed.extend(points::dirs_of(core, points));
+        changed.extend(kept);
+    }
     written(core).await
+}
+
+/// On core 0: has the files of these directories tell where a partition starts, whatever the metadata says; without any,
+/// as for all others. True when they do.
+pub async fn keep(core: &Core, of: (Uuid, i32), dirs: &[DirIndex]) -> bool {
+    let before = match dirs {
+        [] => core.starts.kept.borrow_mut().remove(&of).unwrap_or_default(),
+        dirs => core.starts.kept.borrow_mut().insert(of, dirs.to_vec()).unwrap_or_default(),
+    };
+    if !core.starts.known.borrow().contains_key(&of) {
+        // It starts with a segment. Should records be deleted meanwhile, all files are written.
+        return true;
+    }
+    core.starts.changed.borrow_mut().extend(before.iter().chain(dirs));
+    written(core).await
+}
+
+/// Writes the file of a directory.
+async fn write(core: &Core, dir: DirIndex) -> Result<(), String> {
+    let kept: BTreeSet<(Uuid, i32)> =
+        core.starts.kept.borrow().iter().filter(|(_, dirs)| dirs.contains(&dir)).map(|(of, _)| *of).collect();
+    points::write_with(core, STARTS_FILE, dir, &core.starts.known, &kept).await
 }
 
 /// On core 0, before these records of the controller are taken into an image: forgets topics that
@@ -215,7 +246,7 @@ async fn write_all(core: Rc<Core>) {
         let waiting = std::mem::take(&mut *core.starts.waiting.borrow_mut());
         let mut all_written = true;
         for dir in core.starts.changed.take() {
-            if let Err(error) = points::write(&core, STARTS_FILE, dir, &core.starts.known).await {
+            if let Err(error) = write(&core, dir).await {
                 tracing::warn!("{error}");
                 // What is known has to get there with the next write.
                 core.starts.changed.borrow_mut().insert(dir);

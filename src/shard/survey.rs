@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::dirs::LeftCopy;
 use super::{Core, failures};
 use crate::base::{DirIndex, Uuid};
 use crate::metadata::controller::{METADATA_TOPIC, Placed};
+use crate::partition::moved;
 
 /// Looks through all directories. Gives the replicas that lie elsewhere than the metadata says.
 ///
@@ -19,20 +21,26 @@ use crate::metadata::controller::{METADATA_TOPIC, Placed};
 /// A directory that the broker cannot do without cannot be read, or a partition is there twice: the reason.
 pub async fn run(core: &Rc<Core>) -> Result<Vec<Placed>, String> {
     let mut found: HashMap<(Uuid, i32), DirIndex> = HashMap::new();
+    let mut copies: HashMap<DirIndex, Vec<Future>> = HashMap::new();
     for (index, dir) in core.dirs().all() {
         if !dir.is_online() {
             continue;
         }
         match look(core, dir.path()).await {
-            Ok(here) => {
-                for at in here {
+            Ok(Here { partitions, futures }) => {
+                for at in partitions {
                     if let Some(other) = found.insert(at, index) {
-                        return Err(twice(core, at, other, index));
+                        found.insert(at, resolve(core, at, other, index).await?);
                     }
                 }
+                copies.insert(index, futures);
             }
             Err(error) => failures::offline(core, index, format!("read {}: {error}", dir.path().display()))?,
         }
+    }
+    for (index, futures) in copies {
+        let copy = |(of, name)| (of, LeftCopy { name, is_alone: !found.contains_key(&of) });
+        core.dirs().get(index).found_copies(futures.into_iter().map(copy).collect());
     }
     let image = core.image();
     let elsewhere = found.into_iter().filter_map(|((topic, partition), index)| {
@@ -57,10 +65,48 @@ fn twice(core: &Core, (topic, partition): (Uuid, i32), one: DirIndex, other: Dir
     )
 }
 
+/// Of two directories with the same partition the one that is the partition's: a crash in a hand-over leaves two
+/// ([`moved`]). The other is removed.
+async fn resolve(core: &Core, at: (Uuid, i32), one: DirIndex, other: DirIndex) -> Result<DirIndex, String> {
+    let name = core.image().topic_by_id(at.0).map(|topic| format!("{}-{}", topic.name, at.1)).unwrap_or_default();
+    let id = |index| core.dirs().get(index).id();
+    let path = |index| core.dirs().get(index).path().join(&name);
+    let failed = |error: std::io::Error| format!("{}, and {error}", twice(core, at, one, other));
+    let (first, second) = ((id(one), path(one)), (id(other), path(other)));
+    let is_first = moved::is_first(&core.disk, (first.0, &first.1), (second.0, &second.1)).await.map_err(failed)?;
+    let (right, wrong) = match is_first {
+        Some(true) => (one, other),
+        Some(false) => (other, one),
+        None => return Err(twice(core, at, one, other)),
+    };
+    tracing::info!(
+        "{name} was on its way from {} to {} when the process ended: the latter has all of it",
+        path(wrong).display(),
+        path(right).display()
+    );
+    let unique: String = crate::runtime::random_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let gone = core.dirs().get(wrong).path().join(moved::old_name(&name, &unique));
+    core.disk.rename(&path(wrong), &gone).await.map_err(failed)?;
+    core.disk.sync_dir(core.dirs().get(wrong).path()).await.map_err(failed)?;
+    core.disk.remove_dir_all(&gone).await.map_err(failed)?;
+    moved::forget(&core.disk, &path(right)).await.map_err(failed)?;
+    Ok(right)
+}
+
+/// Whose copy in the making, and the name of its directory.
+type Future = ((Uuid, i32), String);
+
+/// What a directory has of the metadata.
+#[derive(Default)]
+struct Here {
+    partitions: Vec<(Uuid, i32)>,
+    futures: Vec<Future>,
+}
+
 /// The partitions of the metadata in a directory. What is no more is removed.
-async fn look(core: &Core, dir: &Path) -> std::io::Result<Vec<(Uuid, i32)>> {
+async fn look(core: &Core, dir: &Path) -> std::io::Result<Here> {
     let image = core.image();
-    let mut found = Vec::new();
+    let mut found = Here::default();
     for entry in core.disk.list(dir).await? {
         if !entry.is_dir {
             continue;
@@ -75,12 +121,20 @@ async fn look(core: &Core, dir: &Path) -> std::io::Result<Vec<(Uuid, i32)>> {
                     // Not ours to judge: a directory without `partition.metadata` is new or foreign.
                     None => false,
                     Some(id) if known == Some(id) => {
-                        found.push((id, partition));
+                        found.partitions.push((id, partition));
                         false
                     }
                     Some(_) => true,
                 }
             }
+            DirName::Future { partition } => match topic_id_of(core, &path).await {
+                None => true,
+                Some(id) if image.partition(id, partition).is_some() => {
+                    found.futures.push(((id, partition), entry.name.clone()));
+                    false
+                }
+                Some(_) => true,
+            },
             DirName::Other => false,
         };
         if stray {
@@ -95,6 +149,10 @@ async fn look(core: &Core, dir: &Path) -> std::io::Result<Vec<(Uuid, i32)>> {
 enum DirName<'a> {
     /// `topic-partition.<suffix>-delete`.
     Deleted,
+    /// `topic-partition.<suffix>-future`; of a long topic only the beginning.
+    Future {
+        partition: i32,
+    },
     /// `topic-partition`.
     Partition {
         topic: &'a str,
@@ -107,6 +165,13 @@ impl DirName<'_> {
     fn parse(name: &str) -> DirName<'_> {
         if name.ends_with("-delete") && name.contains('.') {
             return DirName::Deleted;
+        }
+        if let Some((stem, _)) = name.strip_suffix("-future").and_then(|rest| rest.rsplit_once('.')) {
+            return match stem.rsplit_once('-').map(|(_, partition)| partition.parse()) {
+                Some(Ok(partition)) if partition >= 0 => DirName::Future { partition },
+                // Cut so short that it cannot be known; or nothing of ours.
+                _ => DirName::Other,
+            };
         }
         match name.rsplit_once('-').map(|(topic, partition)| (topic, partition.parse())) {
             Some((topic, Ok(partition))) if !topic.is_empty() && partition >= 0 => {
@@ -133,6 +198,7 @@ mod tests {
         let check = |name: &str, expected: Option<(&str, i32)>, deleted: bool| match DirName::parse(name) {
             DirName::Deleted => assert!(deleted, "{name}"),
             DirName::Partition { topic, partition } => assert_eq!(Some((topic, partition)), expected, "{name}"),
+            DirName::Future { .. } => panic!("{name}"),
             DirName::Other => assert!(expected.is_none() && !deleted, "{name}"),
         };
         check("orders-3", Some(("orders", 3)), false);
@@ -142,5 +208,12 @@ mod tests {
         check("-1", None, false);
         check("lost+found", None, false);
         check("to-delete", None, false);
+        for (name, expected) in [("orders-3.0f1e-future", Some(3)), ("a.b-12.0f-future", Some(12)), ("my-future", None)]
+        {
+            match DirName::parse(name) {
+                DirName::Future { partition } => assert_eq!(Some(partition), expected, "{name}"),
+                _ => assert_eq!(expected, None, "{name}"),
+            }
+        }
     }
 }

@@ -61,6 +61,7 @@ macro_rules! as_the_crate {
 
 as_the_crate!(
     AlterConfigsRequest,
+    AlterReplicaLogDirsRequest,
     ApiVersionsRequest,
     CreatePartitionsRequest,
     CreateTopicsRequest,

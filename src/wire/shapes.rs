@@ -435,6 +435,30 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
             // ValidateOnly
             Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
         ],
+        ApiKey::AlterReplicaLogDirs => &[
+            // Dirs
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // Path
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // Topics
+                    Field {
+                        from: 0,
+                        to: LAST,
+                        array: true,
+                        kind: Kind::Struct(&[
+                            // Name
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                            // Partitions
+                            Field { from: 0, to: LAST, array: true, kind: Kind::Fixed(4) },
+                        ]),
+                    },
+                ]),
+            },
+        ],
         ApiKey::DescribeLogDirs => &[
             // Topics
             Field {

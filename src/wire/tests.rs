@@ -856,6 +856,7 @@ fn decode_any(api: ApiKey, version: i16, body: Bytes) -> Result<usize, WireError
         ApiKey::InitProducerId => one::<theirs::InitProducerIdRequest>(version, body),
         ApiKey::OffsetForLeaderEpoch => one::<theirs::OffsetForLeaderEpochRequest>(version, body),
         ApiKey::DeleteRecords => one::<theirs::DeleteRecordsRequest>(version, body),
+        ApiKey::AlterReplicaLogDirs => one::<theirs::AlterReplicaLogDirsRequest>(version, body),
         ApiKey::DescribeLogDirs => one::<theirs::DescribeLogDirsRequest>(version, body),
         ApiKey::AlterConfigs => one::<theirs::AlterConfigsRequest>(version, body),
         ApiKey::IncrementalAlterConfigs => one::<theirs::IncrementalAlterConfigsRequest>(version, body),

@@ -38,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::Offset;
 use crate::base::limits::LOG_WRITE_BYTES_MAX;
@@ -143,6 +144,8 @@ pub struct Moved {
     pub old_is_gone: bool,
     /// The newest snapshot that the directory has.
     pub snapshot: Option<Offset>,
+    /// How long the writer was held.
+    pub held: Duration,
 }
 
 /// A move under way. The log is not compacted as long as it is there.

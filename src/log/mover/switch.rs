@@ -113,12 +113,14 @@ impl Move {
             }
         }
         self.flush().await?;
+        let began = clock::now();
         hold.stop_writing().await?;
         self.goes_on()?;
-        let moved = self.take_over(files, note).await?;
+        let mut moved = self.take_over(files, note).await?;
         self.live_there().await;
         self.done = true;
         drop(hold);
+        moved.held = began.elapsed();
         Ok(moved)
     }
 
@@ -165,7 +167,7 @@ impl Move {
         if let Err(error) = &old_is_gone {
             tracing::warn!("sync the directory of {}: {error}", old.display());
         }
-        Ok(Moved { old, old_is_gone: old_is_gone.is_ok(), snapshot })
+        Ok(Moved { old, old_is_gone: old_is_gone.is_ok(), snapshot, held: Duration::ZERO })
     }
 
     /// Step 7. What is open of the old directory serves those who read.
