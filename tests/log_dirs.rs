@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const NONE: i16 = 0;
+/// NOT_LEADER_OR_FOLLOWER: a core that starts may open its partitions after another one serves clients.
+const NOT_YET: i16 = 6;
 /// LEADER_NOT_AVAILABLE: what Metadata says of a partition whose directory has failed.
 const NO_LEADER: i16 = 5;
 /// KAFKA_STORAGE_ERROR: what the others say of it.
@@ -57,7 +59,11 @@ impl Test {
     fn produce(&mut self, topic: &str, partition: i32) -> i16 {
         let of = (topic.to_string(), partition);
         let value = format!("{topic}-{partition}:{}", self.produced.get(&of).map_or(0, Vec::len));
-        let (code, _) = self.client.produce(topic, partition, batch(Codec::None, now_ms(), &[value.as_bytes()]));
+        let code = wait::until("a partition that is open", seconds(60), || {
+            let one = batch(Codec::None, now_ms(), &[value.as_bytes()]);
+            let (code, _) = self.client.produce(topic, partition, one);
+            (code != NOT_YET).then_some(code)
+        });
         if code == NONE {
             self.produced.entry(of).or_default().push(value);
         }
@@ -91,7 +97,10 @@ impl Test {
     fn read(&mut self, topic: &str, partition: i32, from: i64) -> Result<Vec<String>, i16> {
         let (mut values, mut offset) = (Vec::new(), from);
         loop {
-            let got = self.client.fetch(topic, partition, offset);
+            let got = wait::until("a partition that is open", seconds(60), || {
+                let got = self.client.fetch(topic, partition, offset);
+                (got.error_code != NOT_YET).then_some(got)
+            });
             if got.error_code != NONE {
                 return Err(got.error_code);
             }
