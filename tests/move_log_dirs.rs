@@ -235,6 +235,17 @@ fn a_partition_goes_where_it_is_told_and_stays_there() {
         all(&mut one, 31);
     }
     broker.stop();
+    if broker.is_corelog() {
+        verify(&dirs);
+    }
+}
+
+/// Every batch and index in the directories is as it should be, for Kafka as well.
+fn verify(dirs: &[PathBuf; 2]) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelog"));
+    command.args(["log", "verify"]).args(dirs);
+    let said = harness::program::run(&mut command, seconds(60));
+    assert!(said.contains(" 0 damaged, 0 notes"), "{said}");
 }
 
 #[test]
