@@ -6,10 +6,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::reactor;
+#[cfg(test)]
+use super::simulation;
 use crate::base::{Moment, UnixMs};
 
 /// The monotonic clock.
 pub fn now() -> Instant {
+    #[cfg(test)]
+    if let Some(now) = simulation::now() {
+        return now;
+    }
     Instant::now()
 }
 
@@ -17,6 +23,10 @@ pub fn now() -> Instant {
 /// a few tens of nanoseconds; the cycle counter, read directly, is hardly cheaper and would
 /// have to be calibrated.
 pub fn moment() -> Moment {
+    #[cfg(test)]
+    if let Some(since) = simulation::elapsed() {
+        return Moment(since.as_nanos() as u64);
+    }
     Moment(read(libc::CLOCK_MONOTONIC))
 }
 
@@ -36,13 +46,17 @@ fn read(clock: libc::clockid_t) -> u64 {
 
 /// The wall clock in milliseconds since 1970.
 pub fn unix_ms() -> UnixMs {
+    #[cfg(test)]
+    if let Some(now) = simulation::unix_ms() {
+        return now;
+    }
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Sleeps on this core for at least `duration`.
 pub async fn sleep(duration: Duration) {
-    sleep_until(Instant::now() + duration).await;
+    sleep_until(now() + duration).await;
 }
 
 /// Sleeps until `deadline`; returns at once when it has passed.
@@ -59,7 +73,7 @@ pub async fn sleep_until(deadline: Instant) {
 /// them instead.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut timer = pin!(reactor::sleep_until(Instant::now() + limit));
+    let mut timer = pin!(reactor::sleep_until(now() + limit));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));

@@ -116,7 +116,7 @@ pub(super) fn try_current() -> Option<Rc<Core>> {
 }
 
 /// Takes the core off its thread when its main future is over.
-struct Installed(Rc<Core>);
+pub(super) struct Installed(pub Rc<Core>);
 
 impl Drop for Installed {
     fn drop(&mut self) {
@@ -125,7 +125,7 @@ impl Drop for Installed {
 }
 
 impl Core {
-    fn install(index: CoreIndex, process: Arc<Process>, helper: Helper, watch: Rc<Watch>) -> Installed {
+    pub fn install(index: CoreIndex, process: Arc<Process>, helper: Helper, watch: Rc<Watch>) -> Installed {
         let core = Rc::new(Core {
             index,
             helper,
@@ -177,8 +177,14 @@ impl Core {
         &self.termination
     }
 
+    /// Completes when the process is to stop.
+    #[cfg(test)]
+    pub fn stop_raised(&self) -> impl Future<Output = ()> + use<> {
+        self.stop.raised()
+    }
+
     /// Carries what other threads say to this core's own flags.
-    async fn watch(self: Rc<Core>) {
+    pub async fn watch(self: Rc<Core>) {
         let mut seen = 0;
         while let Some(news) = self.process.news(self.index, seen).await {
             seen = news.version;

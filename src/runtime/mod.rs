@@ -24,6 +24,8 @@ mod process;
 mod reactor;
 mod ring;
 pub mod signal;
+#[cfg(test)]
+pub mod simulation;
 pub mod task;
 mod watch;
 

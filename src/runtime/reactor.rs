@@ -208,7 +208,7 @@ impl Future for Sleep {
                         return Poll::Ready(());
                     }
                 },
-                None if deadline <= Instant::now() => return Poll::Ready(()),
+                None if deadline <= clock::now() => return Poll::Ready(()),
                 None => {
                     timers.last_number += 1;
                     let number = timers.last_number;
@@ -331,12 +331,12 @@ impl Reactor {
             bell: Arc::new(Bell::new(cores)?),
             spin,
             watch,
-            epoch: (Instant::now(), clock::moment()),
-            slice_began: Cell::new(Instant::now()),
+            epoch: (clock::now(), clock::moment()),
+            slice_began: Cell::new(clock::now()),
             haste: Cell::new(None),
             upkeep_credit: Cell::default(),
             standing_back: RefCell::default(),
-            stood_back: Cell::new(Instant::now()),
+            stood_back: Cell::new(clock::now()),
             peers: (0..cores).map(|_| Rc::default()).collect(),
         });
         CURRENT.with(|current| {
@@ -391,6 +391,56 @@ impl Reactor {
                 self.take_mail();
             }
             self.call_one_back(now);
+        }
+    }
+
+    /// As [`Reactor::run`], in simulated time; of what is ready `random` chooses the next.
+    #[cfg(test)]
+    pub fn simulate<F: Future>(&self, main: F, random: &mut super::disk::simulated::Random) -> F::Output {
+        use super::simulation;
+        let mut main = pin!(main);
+        let waking = Arc::new(Main { woken: AtomicBool::new(true), bell: Arc::clone(&self.bell) });
+        let waker = Waker::from(Arc::clone(&waking));
+        loop {
+            if self.bell.rung.swap(false, Ordering::SeqCst) {
+                self.take_delivered();
+                self.take_mail();
+            }
+            let next = self.fire_timers(clock::now());
+            let main_is_ready = waking.woken.load(Ordering::Acquire);
+            let counts = [0, 1, 2].map(|queue: usize| self.ready[queue].borrow().len() as u64);
+            let ready = counts.iter().sum::<u64>() + u64::from(main_is_ready);
+            if ready == 0 {
+                if !self.standing_back.borrow().is_empty() {
+                    self.call_one_back(clock::now());
+                    continue;
+                }
+                let next = next.expect("nothing will ever happen again: everybody waits");
+                simulation::advance(next.saturating_duration_since(clock::now()));
+                continue;
+            }
+            simulation::advance(Duration::from_nanos(500 + random.below(2000)));
+            self.slice_began.set(clock::now());
+            let mut at = random.below(ready);
+            let queue = counts.iter().position(|count| match at < *count {
+                true => true,
+                false => {
+                    at -= count;
+                    false
+                }
+            });
+            match queue {
+                Some(queue) => {
+                    let ready = self.ready[queue].borrow_mut().remove(at as usize).expect("counted just now");
+                    ready.run();
+                }
+                None => {
+                    waking.woken.store(false, Ordering::Release);
+                    if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                        return output;
+                    }
+                }
+            }
         }
     }
 

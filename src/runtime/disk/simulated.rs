@@ -13,16 +13,22 @@
 //! * of an operation under way: done, not done, or partly.
 //!
 //! An operation takes effect when its future is first polled, or when its stall is
-//! released. Works within an executor (buffers come from it) and never blocks.
+//! released, or the time has passed that it takes. A flush covers what was complete when
+//! it was asked for. And a drive may lie: lose a flush that it said was done, give other
+//! bytes than were asked for, or bytes of which a bit has turned.
+//!
+//! Works within an executor (buffers come from it) and never blocks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{Boxed, Buffer, Create, DirEntry, Disk, DiskBackend, FileBackend, Open, Slice, Space};
 use crate::base::limits::BLOCK_BYTES;
+use crate::runtime::clock;
 use crate::runtime::task::Events;
 
 const SECTOR_BYTES: usize = 512;
@@ -109,6 +115,10 @@ enum Action {
     Fail(Fault),
     Stall(Rc<Gate>),
     Cut,
+    /// Takes longer.
+    Slow(Duration),
+    /// A read gives the bytes of so many blocks further on in the file, which is a ring for that.
+    Misdirect(u64),
 }
 
 struct Rule {
@@ -151,10 +161,15 @@ struct State {
     operations: RefCell<Vec<Operation>>,
     rules: RefCell<Vec<Rule>>,
     /// Writes that stall: the drive may have done any part of them.
-    under_way: RefCell<HashMap<u64, UnderWay>>,
+    under_way: RefCell<BTreeMap<u64, UnderWay>>,
     /// Blocks of writes that failed: each may be on the drive, until it is written again.
     failed: RefCell<BTreeMap<(Id, u64), Vec<u8>>>,
     capacity: Cell<Option<u64>>,
+    /// How long operations take, if they take any time.
+    pace: RefCell<Option<Random>>,
+    /// So many of the next flushes do nothing and say that they did.
+    flushes_to_lose: Cell<u64>,
+    flushes_lost: Cell<u64>,
     off: Cell<bool>,
     /// Counts power-off, for those who stall.
     changed: Rc<Events>,
@@ -198,10 +213,14 @@ struct Image {
 struct FileNode {
     live: Image,
     durable: Image,
-    /// By block: what it held since the last flush, in order. `None`: zeroes.
-    versions: BTreeMap<u64, Vec<Option<Block>>>,
-    /// The lengths since the last flush, in order.
-    lengths: Vec<u64>,
+    /// By block: what it held since the last flush, in order, with the number of the change. `None`: zeroes.
+    versions: BTreeMap<u64, Vec<(u64, Option<Block>)>>,
+    /// The lengths since the last flush, in order, with the number of the change.
+    lengths: Vec<(u64, u64)>,
+    /// Changes so far.
+    changes: u64,
+    /// Bits that have turned at rest: block, byte in it, mask. A write of the block puts them right.
+    flips: Vec<(u64, usize, u8)>,
 }
 
 #[derive(Clone, Default)]
@@ -253,12 +272,30 @@ impl Image {
 }
 
 impl FileNode {
+    fn read(&self, position: u64, len: usize) -> Vec<u8> {
+        let mut bytes = self.live.read(position, len);
+        for (block, byte, mask) in &self.flips {
+            let place = (block * BLOCK + *byte as u64).checked_sub(position);
+            if let Some(byte) = place.and_then(|place| bytes.get_mut(place as usize)) {
+                *byte ^= mask;
+            }
+        }
+        bytes
+    }
+
+    fn change(&mut self) -> u64 {
+        self.changes += 1;
+        self.changes - 1
+    }
+
     fn put(&mut self, number: u64, block: Option<Block>) {
+        self.flips.retain(|(flipped, ..)| *flipped != number);
+        let change = self.change();
         match &block {
             Some(block) => self.live.blocks.insert(number, Rc::clone(block)),
             None => self.live.blocks.remove(&number),
         };
-        self.versions.entry(number).or_default().push(block);
+        self.versions.entry(number).or_default().push((change, block));
     }
 
     fn write(&mut self, position: u64, bytes: &[u8]) {
@@ -272,7 +309,8 @@ impl FileNode {
     fn extend(&mut self, len: u64) {
         if len > self.live.len {
             self.live.len = len;
-            self.lengths.push(len);
+            let change = self.change();
+            self.lengths.push((change, len));
         }
     }
 
@@ -285,6 +323,7 @@ impl FileNode {
             }
         }
         self.durable.len = self.durable.len.max(position + len);
+        self.lengths.retain(|(_, other)| *other >= position + len);
     }
 
     fn set_length(&mut self, len: u64) {
@@ -298,21 +337,29 @@ impl FileNode {
                     self.put(*number, now);
                 }
             }
-            self.lengths.push(len);
+            let change = self.change();
+            self.lengths.push((change, len));
         } else {
             self.extend(len);
         }
     }
 
-    fn flush(&mut self) {
-        for (number, _) in std::mem::take(&mut self.versions) {
-            match self.live.blocks.get(&number) {
-                Some(block) => self.durable.blocks.insert(number, Rc::clone(block)),
-                None => self.durable.blocks.remove(&number),
-            };
+    /// Makes durable what was changed before the change of this number.
+    fn flush(&mut self, until: u64) {
+        let durable = &mut self.durable;
+        self.versions.retain(|number, versions| {
+            let covered = versions.partition_point(|(change, _)| *change < until);
+            match versions.drain(..covered).next_back() {
+                Some((_, Some(block))) => drop(durable.blocks.insert(*number, block)),
+                Some((_, None)) => drop(durable.blocks.remove(number)),
+                None => {}
+            }
+            !versions.is_empty()
+        });
+        let covered = self.lengths.partition_point(|(change, _)| *change < until);
+        if let Some((_, len)) = self.lengths.drain(..covered).next_back() {
+            durable.len = len;
         }
-        self.lengths.clear();
-        self.durable.len = self.live.len;
     }
 
     /// What a cut leaves of it.
@@ -322,11 +369,11 @@ impl FileNode {
             let old = self.durable.blocks.get(number).cloned();
             let any = |random: &mut Random| match random.below(versions.len() as u64 + 1) {
                 0 => old.clone(),
-                version => versions[version as usize - 1].clone(),
+                version => versions[version as usize - 1].1.clone(),
             };
             let chosen = match random.below(4) {
                 0 => old.clone(),
-                1 => versions.last().cloned().flatten(),
+                1 => versions.last().and_then(|(_, block)| block.clone()),
                 2 => any(random),
                 _ => {
                     let mut torn = [0; BLOCK_BYTES];
@@ -347,7 +394,7 @@ impl FileNode {
         image.len = match choice {
             0 => self.durable.len,
             // The last one twice as likely as another.
-            _ => self.lengths.get(choice - 1).or(self.lengths.last()).copied().unwrap_or(self.durable.len),
+            _ => self.lengths.get(choice - 1).or(self.lengths.last()).map_or(self.durable.len, |(_, len)| *len),
         };
         image.trim();
         image
@@ -355,10 +402,15 @@ impl FileNode {
 }
 
 /// SplitMix64: the same choices for the same seed, everywhere.
-struct Random(u64);
+#[derive(Clone, Debug)]
+pub struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -366,7 +418,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    /// One of the numbers below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
@@ -478,7 +531,8 @@ impl Contents {
                     open.push(*id);
                 } else {
                     let image = self.files[id].after_cut(random);
-                    after.files.insert(*id, FileNode { live: image.clone(), durable: image, ..FileNode::default() });
+                    let (live, flips) = (image.clone(), self.files[id].flips.clone());
+                    after.files.insert(*id, FileNode { live, durable: image, flips, ..FileNode::default() });
                 }
             }
             after.dirs.insert(id, DirNode { live: entries.clone(), durable: entries, pending: Vec::new() });
@@ -493,6 +547,7 @@ enum Verdict {
     /// The power fails in this moment: it may have been done.
     Cut,
     Fail(Fault),
+    Misdirect(u64),
 }
 
 fn off() -> io::Error {
@@ -514,7 +569,7 @@ impl State {
             return Err(off());
         }
         self.operations.borrow_mut().push(Operation { verb, path: path.to_owned(), position, len });
-        let gate = {
+        let (gate, slow) = {
             let mut rules = self.rules.borrow_mut();
             let mut hit = None;
             for (index, rule) in rules.iter_mut().enumerate() {
@@ -527,17 +582,33 @@ impl State {
                     hit = Some(index);
                 }
             }
-            let Some(index) = hit else { return Ok(Verdict::Go) };
-            let gate = match &rules[index].action {
-                Action::Fail(fault) => Err(Verdict::Fail(*fault)),
-                Action::Stall(gate) => Ok(Rc::clone(gate)),
-                Action::Cut => Err(Verdict::Cut),
+            let mut slow = Duration::ZERO;
+            let gate = match hit.map(|index| &rules[index].action) {
+                None => Err(Verdict::Go),
+                Some(Action::Fail(fault)) => Err(Verdict::Fail(*fault)),
+                Some(Action::Stall(gate)) => Ok(Rc::clone(gate)),
+                Some(Action::Cut) => Err(Verdict::Cut),
+                Some(Action::Misdirect(blocks)) => Err(Verdict::Misdirect(*blocks)),
+                Some(Action::Slow(by)) => {
+                    slow = *by;
+                    Err(Verdict::Go)
+                }
             };
-            if !rules[index].when.from_then_on {
+            if let Some(index) = hit
+                && !rules[index].when.from_then_on
+            {
                 rules.remove(index);
             }
-            gate
+            (gate, slow)
         };
+        let takes = slow + self.takes();
+        if !takes.is_zero() {
+            let off_seen = self.changed.count();
+            futures_lite::future::or(clock::sleep(takes), self.changed.after(off_seen)).await;
+            if self.off.get() {
+                return Err(off());
+            }
+        }
         match gate {
             Err(Verdict::Cut) => {
                 self.power_off();
@@ -553,10 +624,31 @@ impl State {
         }
     }
 
+    /// How long the next operation takes: mostly some tens of microseconds, sometimes a long while.
+    fn takes(&self) -> Duration {
+        let mut pace = self.pace.borrow_mut();
+        let Some(random) = pace.as_mut() else { return Duration::ZERO };
+        Duration::from_micros(match random.below(50) {
+            0 => random.below(50_000),
+            1..10 => random.below(1_000),
+            _ => random.below(50),
+        })
+    }
+
+    /// Whether a flush that has come to its end is to be lost.
+    fn loses_flush(&self) -> bool {
+        let to_lose = self.flushes_to_lose.get();
+        if to_lose > 0 {
+            self.flushes_to_lose.set(to_lose - 1);
+            self.flushes_lost.set(self.flushes_lost.get() + 1);
+        }
+        to_lose > 0
+    }
+
     /// For operations that leave nothing behind when they fail.
     async fn begin_plain(&self, verb: Verb, path: &Path, position: u64, len: u64) -> io::Result<()> {
         match self.begin(verb, path, position, len).await? {
-            Verdict::Go => Ok(()),
+            Verdict::Go | Verdict::Misdirect(_) => Ok(()),
             Verdict::Cut => Err(off()),
             Verdict::Fail(fault) => Err(fault.error()),
         }
@@ -566,7 +658,7 @@ impl State {
     /// may have happened when the power comes back.
     async fn begin_change(&self, verb: Verb, path: &Path) -> io::Result<bool> {
         match self.begin(verb, path, 0, 0).await? {
-            Verdict::Go => Ok(true),
+            Verdict::Go | Verdict::Misdirect(_) => Ok(true),
             Verdict::Cut => Ok(false),
             Verdict::Fail(fault) => Err(fault.error()),
         }
@@ -650,6 +742,50 @@ impl SimulatedDisk {
         self.0.capacity.set(bytes);
     }
 
+    /// Has an operation take so much longer.
+    pub fn slow(&self, when: When, by: Duration) {
+        self.0.rules.borrow_mut().push(Rule { when, action: Action::Slow(by) });
+    }
+
+    /// Has a read give the bytes of a place so many blocks further on in the file, which is a ring for that.
+    pub fn misdirect(&self, when: When, blocks: u64) {
+        self.0.rules.borrow_mut().push(Rule { when, action: Action::Misdirect(blocks) });
+    }
+
+    /// From now on each operation takes some time, which `seed` chooses.
+    pub fn set_pace(&self, seed: u64) {
+        *self.0.pace.borrow_mut() = Some(Random::new(seed));
+    }
+
+    /// The next `count` flushes, of files, of names, or of single writes, do nothing and say that they did.
+    pub fn lose_flushes(&self, count: u64) {
+        self.0.flushes_to_lose.set(count);
+    }
+
+    /// Flushes of this disk, since it was last reopened, that did nothing.
+    pub fn flushes_lost(&self) -> u64 {
+        self.0.flushes_lost.get()
+    }
+
+    /// Turns a bit of a file at rest, until the block is written again. Gives false when the file is not there
+    /// or has no such byte.
+    pub fn flip_bit(&self, path: &Path, byte: u64, bit: u8) -> bool {
+        let mut contents = self.0.contents.borrow_mut();
+        let Some(id) = names(path).ok().and_then(|names| contents.find(&names).ok()) else { return false };
+        match contents.files.get_mut(&id) {
+            Some(file) if byte < file.live.len => {
+                file.flips.push((byte / BLOCK, (byte % BLOCK) as usize, 1 << (bit % 8)));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Puts all bits right that have turned.
+    pub fn heal(&self) {
+        self.0.contents.borrow_mut().files.values_mut().for_each(|file| file.flips.clear());
+    }
+
     fn with(contents: Contents) -> SimulatedDisk {
         SimulatedDisk(Rc::new(State { contents: RefCell::new(contents), ..State::default() }))
     }
@@ -665,7 +801,7 @@ impl SimulatedDisk {
         for (id, position, bytes) in self.0.under_way.borrow().values() {
             contents.file(*id).write(*position, bytes);
         }
-        SimulatedDisk::with(contents.after_cut(&mut Random(seed)))
+        SimulatedDisk::with(contents.after_cut(&mut Random::new(seed)))
     }
 
     /// The disk after the process was killed at this moment: all that completed is
@@ -674,7 +810,7 @@ impl SimulatedDisk {
     pub fn reopen_after_kill(&self, seed: u64) -> SimulatedDisk {
         self.power_off();
         let mut contents = self.0.contents.borrow().clone();
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         for ((id, block), bytes) in &*self.0.failed.borrow() {
             if random.below(2) == 0 {
                 contents.file(*id).write(block * BLOCK, bytes);
@@ -822,7 +958,9 @@ impl DiskBackend for SimulatedDisk {
             if !contents.dirs.contains_key(&id) {
                 return Err(io::ErrorKind::NotADirectory.into());
             }
-            contents.sync_dir(id);
+            if !self.0.loses_flush() {
+                contents.sync_dir(id);
+            }
             Ok(())
         })
     }
@@ -833,7 +971,7 @@ impl DiskBackend for SimulatedDisk {
             let contents = self.0.contents.borrow();
             let id = contents.find(&names(path)?)?;
             let file = contents.files.get(&id).ok_or(io::ErrorKind::IsADirectory)?;
-            Ok(file.live.read(0, file.live.len as usize))
+            Ok(file.read(0, file.live.len as usize))
         })
     }
 
@@ -856,7 +994,7 @@ impl DiskBackend for SimulatedDisk {
             contents.change(made, dir, &new_name, Some(id), live);
             contents.change(moved, dir, &new_name, None, live);
             contents.change(moved, dir, name, Some(id), live);
-            if live {
+            if live && !self.0.loses_flush() {
                 contents.sync_dir(dir);
             }
             done(live)
@@ -889,8 +1027,21 @@ impl SimulatedFile {
 impl FileBackend for SimulatedFile {
     fn read<'a>(&'a self, position: u64, len: usize) -> Boxed<'a, io::Result<Slice>> {
         Box::pin(async move {
-            self.disk.begin_plain(Verb::Read, &self.path, position, len as u64).await?;
-            Ok(Slice::from(self.disk.contents.borrow().files[&self.id].live.read(position, len)))
+            let verdict = self.disk.begin(Verb::Read, &self.path, position, len as u64).await?;
+            let contents = self.disk.contents.borrow();
+            let file = &contents.files[&self.id];
+            match verdict {
+                Verdict::Go => Ok(Slice::from(file.read(position, len))),
+                Verdict::Cut => Err(off()),
+                Verdict::Fail(fault) => Err(fault.error()),
+                Verdict::Misdirect(by) => {
+                    let wanted = file.live.read(position, len).len();
+                    let block = (position / BLOCK + by) % file.live.len.div_ceil(BLOCK).max(1);
+                    let mut bytes = file.read(block * BLOCK + position % BLOCK, wanted);
+                    bytes.resize(wanted, 0);
+                    Ok(Slice::from(bytes))
+                }
+            }
         })
     }
 
@@ -918,11 +1069,11 @@ impl FileBackend for SimulatedFile {
                     under_way().remove(&number);
                     Err(fault.error())
                 }
-                (Verdict::Go, Err(error)) => {
+                (Verdict::Go | Verdict::Misdirect(_), Err(error)) => {
                     under_way().remove(&number);
                     Err(error)
                 }
-                (Verdict::Go, Ok(())) => {
+                (Verdict::Go | Verdict::Misdirect(_), Ok(())) => {
                     under_way().remove(&number);
                     let written = position / BLOCK..(position + len) / BLOCK;
                     self.disk.failed.borrow_mut().retain(|(id, block), _| *id != self.id || !written.contains(block));
@@ -937,15 +1088,20 @@ impl FileBackend for SimulatedFile {
         Box::pin(async move {
             let len = buffer.len() as u64;
             self.write(buffer, position).await?;
-            self.disk.contents.borrow_mut().file(self.id).flush_range(position, len);
+            if !self.disk.loses_flush() {
+                self.disk.contents.borrow_mut().file(self.id).flush_range(position, len);
+            }
             Ok(())
         })
     }
 
     fn flush<'a>(&'a self) -> Boxed<'a, io::Result<()>> {
         Box::pin(async move {
+            let until = self.disk.contents.borrow_mut().file(self.id).changes;
             self.disk.begin_plain(Verb::Flush, &self.path, 0, 0).await?;
-            self.disk.contents.borrow_mut().file(self.id).flush();
+            if !self.disk.loses_flush() {
+                self.disk.contents.borrow_mut().file(self.id).flush(until);
+            }
             Ok(())
         })
     }
@@ -954,7 +1110,7 @@ impl FileBackend for SimulatedFile {
         Box::pin(async move {
             self.writable()?;
             let live = match self.disk.begin(Verb::Allocate, &self.path, position, len).await? {
-                Verdict::Go => true,
+                Verdict::Go | Verdict::Misdirect(_) => true,
                 Verdict::Cut => false,
                 Verdict::Fail(fault) => return Err(fault.error()),
             };
@@ -968,7 +1124,7 @@ impl FileBackend for SimulatedFile {
         Box::pin(async move {
             self.writable()?;
             let live = match self.disk.begin(Verb::SetLength, &self.path, len, 0).await? {
-                Verdict::Go => true,
+                Verdict::Go | Verdict::Misdirect(_) => true,
                 Verdict::Cut => false,
                 Verdict::Fail(fault) => return Err(fault.error()),
             };
