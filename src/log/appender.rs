@@ -31,7 +31,7 @@ use crate::base::limits::{
 use crate::base::{Offset, wait};
 use crate::record::{BatchView, Stamp, stamp};
 use crate::runtime::clock;
-use crate::runtime::disk::File;
+use crate::runtime::disk::{File, Slice};
 use crate::runtime::task::{self, OnPanic, Queue};
 
 use super::error::describe;
@@ -350,27 +350,64 @@ impl Inner {
         }
     }
 
+    /// The first `missing` bytes of the block at `position`, which is written again with what follows, up to `next`.
+    /// They were acknowledged: what the drive gives is believed if the batches that end in the block are whole
+    /// and right, from a batch on of which the index knows the place.
+    async fn read_block(
+        &self,
+        segment: &Segment,
+        file: &File,
+        position: u64,
+        missing: usize,
+        next: Offset,
+    ) -> Result<Slice, Trouble> {
+        let path = segment.log_path(&self.dir());
+        let known = segment.with_indexes(|indexes| indexes.offsets.entry_before(position)).flatten();
+        let (last, from) = known.map_or((None, 0), |(last, from)| (Some(segment.base.plus(i64::from(last))), from));
+        let len = (position - from) as usize + missing;
+        let read = file.read(from, len).await.map_err(|error| Trouble::of("read", &path, &error))?;
+        let damaged = |at: usize, reason: &str| {
+            let at = from + at as u64;
+            Trouble::Broken(format!("{} is damaged at position {at}, and not written over: {reason}", path.display()))
+        };
+        if read.len() < len {
+            return Err(damaged(read.len(), "it is shorter than its batches"));
+        }
+        let mut at = 0;
+        let mut expected = segment.base;
+        while at < len {
+            let batch = BatchView::first(&read[at..]).map_err(|error| damaged(at, &error.to_string()))?;
+            let end = at + batch.size();
+            let is_other = at == 0 && last.is_some_and(|last| batch.base_offset() > last)
+                || batch.base_offset() < expected
+                || batch.next_offset() > next;
+            if is_other {
+                return Err(damaged(at, "another batch than there should be"));
+            }
+            if from + end as u64 > position && !batch.crc_is_right() {
+                return Err(damaged(at, "a batch whose checksum is wrong"));
+            }
+            expected = batch.next_offset();
+            at = end;
+        }
+        Ok(read.part(len - missing..len))
+    }
+
     /// Writes the first buffer that waits.
     async fn write_first(self: &Rc<Self>) -> Result<(), Trouble> {
         // What the write needs is made ready while appends still go into the buffer.
         let mut block = None;
         let file = loop {
-            let (segment, position, len, missing) = match self.state.borrow().first_buffer() {
+            let (segment, position, len, missing, base) = match self.state.borrow().first_buffer() {
                 Some(first) => {
                     let batches = &first.batches;
-                    (Rc::clone(&batches.segment), batches.position, batches.len(), first.missing)
+                    (Rc::clone(&batches.segment), batches.position, batches.len(), first.missing, first.base)
                 }
                 None => return Ok(()),
             };
             let file = self.file_to_write(&segment).await?;
             if missing > 0 && block.is_none() {
-                let path = segment.log_path(&self.dir());
-                let read = file.read(position, missing).await.map_err(|error| Trouble::of("read", &path, &error))?;
-                if read.len() < missing {
-                    let reason = format!("read {}: it is shorter than its batches", path.display());
-                    return Err(Trouble::Broken(reason));
-                }
-                block = Some(read);
+                block = Some(self.read_block(&segment, &file, position, missing, base).await?);
                 continue;
             }
             let end = (position + len as u64).next_multiple_of(BLOCK);

@@ -67,6 +67,18 @@ impl OffsetIndex {
         after.checked_sub(1).map_or(0, |at| self.entries[at].position as u64)
     }
 
+    /// The entry that [`OffsetIndex::floor`] goes by: relative last offset and position of a batch.
+    pub fn floor_entry(&self, relative: i64) -> Option<(i32, u64)> {
+        let after = self.entries.partition_point(|entry| i64::from(entry.last) <= relative);
+        after.checked_sub(1).map(|at| (self.entries[at].last, self.entries[at].position as u64))
+    }
+
+    /// The last entry of a batch that begins at or before `position`.
+    pub fn entry_before(&self, position: u64) -> Option<(i32, u64)> {
+        let after = self.entries.partition_point(|entry| entry.position as u64 <= position);
+        after.checked_sub(1).map(|at| (self.entries[at].last, self.entries[at].position as u64))
+    }
+
     /// A position at which, or before which, the batch with this relative offset
     /// begins; `None` when only the end of the segment is one.
     pub fn ceiling(&self, relative: i64) -> Option<u64> {

@@ -234,7 +234,16 @@ impl DrivePlan {
             if read.is_err() && self.log.left(&dir).await {
                 continue;
             }
-            if let Some(extent) = read? {
+            let read = match read {
+                // Its files went while they were looked for.
+                Err(_) if self.log.is_given_up(&self.segment) => {
+                    let state = self.log.state.borrow();
+                    let (offset, start, end) = (self.wanted.from, state.start, state.progress.appended().offset);
+                    return Err(LogError::OutOfRange { offset, start, end });
+                }
+                read => read?,
+            };
+            if let Some(extent) = read {
                 return Ok(Some(extent));
             }
             // Compaction may leave the wanted offset behind the segment's last batch.
@@ -261,14 +270,17 @@ impl DrivePlan {
         let size = segment.size();
         let relative = wanted.from.0 - segment.base.0;
         let (floor, ceiling) = segment
-            .with_indexes(|indexes| (indexes.offsets.floor(relative), indexes.offsets.ceiling(relative)))
-            .unwrap_or((0, None));
+            .with_indexes(|indexes| (indexes.offsets.floor_entry(relative), indexes.offsets.ceiling(relative)))
+            .unwrap_or((None, None));
         let file = segment.file(&log.disk, dir).await?;
         let path = segment.log_path(dir);
         let read_error = |error: std::io::Error| LogError::io("read", &path, &error);
 
         // Where a reader stopped, the batch's place is known; else it begins between floor and ceiling.
         let known = log.extents.place_of(segment.base, wanted.from);
+        // There the index knows of a batch, of which no offset is greater.
+        let greatest = floor.filter(|_| known.is_none()).map(|(last, _)| segment.base.plus(i64::from(last)));
+        let floor = floor.map_or(0, |(_, position)| position);
         let (mut position, skip) = match known {
             Some(position) => (position, 0),
             None => (floor, ceiling.unwrap_or(size).saturating_sub(floor).min(LOG_READ_BYTES_MAX as u64) as usize),
@@ -294,7 +306,8 @@ impl DrivePlan {
             if segment.is_replaced() {
                 return Ok(None);
             }
-            match self.collect(&bytes, position, filed)? {
+            let greatest = greatest.filter(|_| position == floor);
+            match self.collect(&bytes, position, filed, greatest)? {
                 Taken::Batches(collected) => {
                     let kept = memory.is_some();
                     let extent = Rc::new(collected.finish(segment.base, wanted.from, bytes, position, memory));
@@ -323,8 +336,18 @@ impl DrivePlan {
 
     /// Collects the batches from the first wanted one in what was read from `position`, as far as they
     /// are whole and below `filed`.
-    fn collect(&self, bytes: &Slice, position: u64, filed: Offset) -> Result<Taken, LogError> {
+    ///
+    /// A drive may give bytes of another place, whose checksums are right: offsets rise, and that of the first is at most
+    /// `greatest` if that is known.
+    fn collect(
+        &self,
+        bytes: &Slice,
+        position: u64,
+        filed: Offset,
+        greatest: Option<Offset>,
+    ) -> Result<Taken, LogError> {
         let mut at = 0;
+        let mut expected = self.segment.base;
         let mut collected: Option<Collected> = None;
         while at < bytes.len() {
             let batch = match (BatchView::first(&bytes[at..]), &collected) {
@@ -337,6 +360,13 @@ impl DrivePlan {
                 }
                 (Err(error), None) => return Err(self.corrupt(position + at as u64, &error.to_string())),
             };
+            if batch.base_offset() < expected || at == 0 && greatest.is_some_and(|last| batch.base_offset() > last) {
+                match collected {
+                    Some(_) => break,
+                    None => return Err(self.corrupt(position + at as u64, "another batch than there should be")),
+                }
+            }
+            expected = batch.next_offset();
             if batch.last_offset() < self.wanted.from {
                 at += batch.size();
                 continue;

@@ -221,6 +221,13 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+impl Inner {
+    /// Whether retention has taken a segment, and its files with it.
+    pub(super) fn is_given_up(&self, segment: &Segment) -> bool {
+        self.state.borrow().segments.front().is_some_and(|first| first.base > segment.base)
+    }
+}
+
 /// Removes files that were renamed to `.deleted`: at once, or in the background after a delay in milliseconds.
 pub(super) async fn remove_later(disk: &Disk, renamed: Vec<PathBuf>, delay_ms: i64) {
     if delay_ms <= 0 {

@@ -134,6 +134,9 @@ impl Log {
             if loaded.is_err() && self.0.left(&dir).await {
                 continue;
             }
+            if loaded.is_err() && self.0.is_given_up(&segment) {
+                return Ok(Youngest::NONE);
+            }
             loaded?;
             return Ok(segment.youngest().unwrap_or(Youngest::NONE));
         }
@@ -148,7 +151,18 @@ impl Log {
     ) -> Result<Option<FoundTime>, LogError> {
         let mut next = from;
         while next < upper {
-            let rope = self.read_plan(next, upper, 64 << 10, true)?.execute().await?;
+            let read = match self.read_plan(next, upper, 64 << 10, true) {
+                Ok(plan) => plan.execute().await,
+                Err(error) => Err(error),
+            };
+            let rope = match read {
+                // Retention was faster.
+                Err(LogError::OutOfRange { start, .. }) if next < start => {
+                    next = start;
+                    continue;
+                }
+                read => read?,
+            };
             let before = next;
             for piece in rope.pieces() {
                 let mut bytes = piece.as_slice();

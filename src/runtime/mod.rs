@@ -40,6 +40,10 @@ pub use watch::Stall;
 /// # Panics
 /// When the kernel has none, which Linux rules out after boot.
 pub fn random_bytes() -> [u8; 16] {
+    #[cfg(test)]
+    if let Some(bytes) = simulation::random_bytes() {
+        return bytes;
+    }
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("getrandom works on every Linux that has io_uring");
     bytes

@@ -150,7 +150,7 @@ pub(super) async fn stand_back() {
 
 /// Whether the task that runs now should give way to others.
 pub(super) fn slice_is_over() -> bool {
-    with(|reactor| reactor.slice_began.get().elapsed() >= SLICE)
+    with(|reactor| clock::now().saturating_duration_since(reactor.slice_began.get()) >= SLICE)
 }
 
 /// See [`super::task::make_haste`].

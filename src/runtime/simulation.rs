@@ -30,6 +30,8 @@ const BEGINS: UnixMs = UnixMs(1_750_000_000_000);
 thread_local! {
     /// When the simulation of this thread began, and how far it has come.
     static TIME: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+    /// Of which random bytes are made.
+    static RANDOM: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The time of this thread's simulation, if one runs here.
@@ -45,6 +47,15 @@ pub(super) fn elapsed() -> Option<Duration> {
 /// The wall clock of this thread's simulation, if one runs here.
 pub(super) fn unix_ms() -> Option<UnixMs> {
     elapsed().map(|since| UnixMs(BEGINS.0 + since.as_millis() as i64))
+}
+
+/// What passes for random in this thread's simulation, if one runs here.
+pub(super) fn random_bytes() -> Option<[u8; 16]> {
+    elapsed()?;
+    let mut random = Random::new(RANDOM.get());
+    let both = [random.next(), random.next()];
+    RANDOM.set(both[1]);
+    Some(std::array::from_fn(|at| both[at / 8].to_be_bytes()[at % 8]))
 }
 
 pub(super) fn advance(by: Duration) {
@@ -70,6 +81,7 @@ pub fn simulate<T>(seed: u64, future: impl Future<Output = T>) -> T {
     let helper = Helper::start().expect("a thread can be started");
     assert!(TIME.get().is_none(), "one simulation runs on a thread");
     TIME.set(Some((Instant::now(), Duration::ZERO)));
+    RANDOM.set(seed);
     let simulated = Simulated;
     let watch = std::rc::Rc::new(Watch::new(core, None));
     let reactor = Reactor::install(1, Duration::ZERO, std::rc::Rc::clone(&watch)).expect("a ring can be had");
