@@ -982,6 +982,8 @@ impl World {
         if lied {
             self.counts.borrow_mut().starts_that_lied += 1;
             self.over = true;
+            // Who waits for something of this life sees that it has ended.
+            self.number += 1;
             // It says so, or what it has is right as far as it goes.
             if let Ok((partition, journal)) = opened {
                 let mut found = Vec::new();
