@@ -1,5 +1,6 @@
 //! Power cuts under load, again and again on the same drive, with a real file system on it (see `harness::drive`).
-//! What must hold is said in `harness::crash`: what was acknowledged to acks=all was flushed.
+//! What must hold is said in `harness::crash`: what was acknowledged to acks=all was flushed. After each second cut the power
+//! goes again while the broker starts, at any read or write of what its recovery does, and sometimes once more.
 //!
 //! `CORELOG_TEST_CUTS` sets how often (default 5), `CORELOG_TEST_SEED` the seed of an earlier run, `CORELOG_TEST_FS`
 //! the file system (`ext4`, or `xfs` where it is installed).
@@ -10,7 +11,8 @@ use harness::broker::{Broker, Options};
 use harness::crash;
 use harness::drive::{Drive, in_own_namespace, next_random};
 use harness::program::Program;
-use harness::wait::PATIENCE;
+use harness::wait::{self, PATIENCE};
+use harness::wire;
 use std::process::Command;
 
 #[test]
@@ -35,12 +37,32 @@ fn acknowledged_records_and_committed_offsets_survive() {
     }
     // What it says of a drive that no longer answers.
     broker.expect_error("Input/output error");
+    let (mut in_starts, mut too_late) = (0, 0);
     crash::survives(&mut broker, cuts, seed, |broker, seed| {
         drive.cut(seed);
         broker.kill();
         drive.restore();
+        while next_random(seed).is_multiple_of(2) {
+            // Few operations are as likely as many.
+            let span = 1 << (next_random(seed) % 9);
+            drive.cut_in(1 + next_random(seed) % span, next_random(seed));
+            broker.spawn();
+            let last = *broker.addresses().last().expect("a core");
+            let ready = wait::until("a cut, or a broker that has started", PATIENCE, || match drive.has_power() {
+                false => Some(false),
+                true => wire::api_versions(last).ok().map(|_| true),
+            });
+            if drive.has_power() {
+                drive.cut(seed);
+            }
+            (in_starts, too_late) = (in_starts + u64::from(!ready), too_late + u64::from(ready));
+            broker.kill();
+            drive.restore();
+        }
     });
     broker.stop();
+    println!("{in_starts} more cuts in the middle of a start, {too_late} right after one");
+    assert!(cuts < 5 || in_starts > 0, "no cut came in the middle of a start");
     crash::the_journals_were_used(&broker);
     crash::recovery_points_used(&broker);
 }

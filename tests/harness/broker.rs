@@ -162,6 +162,20 @@ impl Broker {
 
     /// Starts the broker on its data and waits until every core answers.
     pub fn launch(&mut self) {
+        self.spawn();
+        for address in self.addresses() {
+            wait::until(&format!("an answer from {address}"), PATIENCE, || {
+                if let Some(status) = self.process.as_mut().and_then(|child| child.try_wait().unwrap()) {
+                    self.process = None;
+                    panic!("the broker ended with {status} at its start:\n{}", tail(&self.log()));
+                }
+                wire::api_versions(address).ok()
+            });
+        }
+    }
+
+    /// Starts the broker on its data, and does not wait for it.
+    pub fn spawn(&mut self) {
         if self.is_ours() {
             assert!(self.process.is_none(), "it runs already");
             let mut command =
@@ -178,15 +192,6 @@ impl Broker {
             let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
             self.process = Some(command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}")));
-        }
-        for address in self.addresses() {
-            wait::until(&format!("an answer from {address}"), PATIENCE, || {
-                if let Some(status) = self.process.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                    self.process = None;
-                    panic!("the broker ended with {status} at its start:\n{}", tail(&self.log()));
-                }
-                wire::api_versions(address).ok()
-            });
         }
     }
 

@@ -202,7 +202,8 @@ fn told(broker: &Broker, words: &str) -> u64 {
     numbers.sum()
 }
 
-struct StopOnPanic<'a>([&'a AtomicBool; 2]);
+/// Raises both flags when it goes, also with a failed assertion.
+pub struct StopOnPanic<'a>(pub [&'a AtomicBool; 2]);
 
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {

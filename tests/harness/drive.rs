@@ -72,6 +72,8 @@ struct Medium {
     /// Since the last flush, by sector: what was written to it, in order.
     volatile: BTreeMap<u64, Vec<[u8; SECTOR]>>,
     has_power: bool,
+    /// The power goes at so many reads and writes from now on, and the seed of what is lost then.
+    cut_in: Option<(u64, u64)>,
     /// Flushes that wait for [`Drive::release_flushes`]; `None`: none is held up.
     held: Option<Vec<ReplyEmpty>>,
 }
@@ -114,6 +116,19 @@ impl Medium {
             Some(Ok(())) => reply.ok(),
             _ => reply.error(Errno::EIO),
         }
+    }
+
+    /// A read or a write begins: whether there is power.
+    fn begin(&mut self) -> bool {
+        if let Some((left, seed)) = &mut self.cut_in {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                let mut seed = *seed;
+                self.cut_in = None;
+                self.cut(&mut seed);
+            }
+        }
+        self.has_power
     }
 
     fn cut(&mut self, seed: &mut u64) {
@@ -191,9 +206,9 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let medium = self.0.lock().unwrap();
+        let mut medium = self.0.lock().unwrap();
         let len = (size as u64).min(SIZE.saturating_sub(offset)) as usize;
-        match medium.has_power.then(|| medium.read(offset, len)) {
+        match medium.begin().then(|| medium.read(offset, len)) {
             Some(Ok(bytes)) => reply.data(&bytes),
             _ => reply.error(Errno::EIO),
         }
@@ -212,7 +227,7 @@ impl Filesystem for Front {
         reply: ReplyWrite,
     ) {
         let mut medium = self.0.lock().unwrap();
-        if !medium.has_power {
+        if !medium.begin() {
             return reply.error(Errno::EIO);
         }
         medium.write(offset, data);
@@ -246,7 +261,13 @@ impl Drive {
         let durable =
             File::options().read(true).write(true).create_new(true).open(folder.path().join("medium")).unwrap();
         durable.set_len(SIZE).unwrap();
-        let medium = Arc::new(Mutex::new(Medium { durable, volatile: BTreeMap::new(), has_power: true, held: None }));
+        let medium = Arc::new(Mutex::new(Medium {
+            durable,
+            volatile: BTreeMap::new(),
+            has_power: true,
+            cut_in: None,
+            held: None,
+        }));
         let mut drive = Drive { medium, session: None, folder };
         for name in ["front", "mounted"] {
             std::fs::create_dir(drive.path(name)).unwrap();
@@ -278,6 +299,15 @@ impl Drive {
         }
     }
 
+    /// As [`Drive::cut`], at so many reads and writes from now on.
+    pub fn cut_in(&self, operations: u64, seed: u64) {
+        self.medium.lock().unwrap().cut_in = Some((operations, seed));
+    }
+
+    pub fn has_power(&self) -> bool {
+        self.medium.lock().unwrap().has_power
+    }
+
     /// From now on no flush completes; writes and reads go on.
     pub fn hold_flushes(&self) {
         self.medium.lock().unwrap().held.get_or_insert_default();
@@ -299,7 +329,10 @@ impl Drive {
     /// Takes the dead drive off, gives it power and mounts what is left of it. Nobody has a file open there.
     pub fn restore(&mut self) {
         self.unmount();
-        self.medium.lock().unwrap().has_power = true;
+        {
+            let mut medium = self.medium.lock().unwrap();
+            (medium.has_power, medium.cut_in) = (true, None);
+        }
         self.plug_in();
         self.mount();
     }

@@ -28,6 +28,7 @@ pub mod million;
 pub mod program;
 pub mod records;
 pub mod refusal;
+pub mod turmoil;
 pub mod wait;
 pub mod wire;
 
