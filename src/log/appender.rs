@@ -930,6 +930,10 @@ impl Inner {
                 state.snapshots.front().filter(|(offset, _)| next.is_some_and(|next| *offset <= next)).cloned()
             };
             let Some((offset, bytes)) = snapshot else { break };
+            if self.observer().is_some_and(|observer| !observer.may_write_snapshot(offset)) {
+                self.state.borrow_mut().snapshots.pop_front();
+                continue;
+            }
             let path = self.path(&names::file_name(offset, names::SNAPSHOT));
             self.disk.write_file(&path, bytes).await.map_err(|error| Trouble::of("write", &path, &error))?;
             self.state.borrow_mut().snapshots.pop_front();

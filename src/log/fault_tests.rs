@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::LeaderEpoch;
 use crate::base::limits::BLOCK_BYTES;
-use crate::record::{BatchBuilder, NewRecord, Stamp};
+use crate::record::{BatchBuilder, BatchView, NewRecord, Stamp};
 use crate::runtime::disk::simulated::{Fault, SimulatedDisk, Verb, When};
 use crate::runtime::{run_one, task};
 
@@ -666,5 +666,91 @@ fn a_point_and_a_seal_wait_for_each_other() {
         assert_eq!(making.await.unwrap(), Some(end));
         until(|| sealed(&disk) == 1).await;
         log.close_cleanly().await.unwrap();
+    });
+}
+
+/// Batches of one block each: bytes of another place look right.
+async fn blocks(disk: &SimulatedDisk) -> Log {
+    let config = TopicConfig {
+        index_interval_bytes: 1,
+        file_delete_delay_ms: 0,
+        segment_bytes: 3 * BLOCK_BYTES as i32,
+        ..TopicConfig::default()
+    };
+    let options = LogOptions::new(Rc::new(config), TailMemory::new(0));
+    let log = Log::open(&disk.disk(), Path::new(DIR), options, true, None, &mut |_| {}).await.unwrap().0;
+    let overhead = batch(4000).len() - 4000;
+    for _ in 0..6 {
+        append(&log, BLOCK_BYTES - overhead);
+    }
+    log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+    until(|| log.all_sealed()).await;
+    log
+}
+
+#[test]
+fn bytes_of_another_place_are_not_served() {
+    run_one(async {
+        let disk = disk().await;
+        let log = blocks(&disk).await;
+        // The second batch of the first segment: in its place comes the third, whose checksum is right.
+        for blocks in 1..3 {
+            disk.misdirect(When::verb(Verb::Read).on(of_log), blocks);
+            let plan = log.read_plan(Offset(1), Offset(2), 100, true).unwrap();
+            match plan.execute().await {
+                Ok(rope) => {
+                    let bytes = rope.to_bytes();
+                    assert!(bytes.is_empty() || BatchView::first(&bytes).unwrap().base_offset() == Offset(1));
+                }
+                Err(error) => assert!(error.to_string().contains("damaged"), "{error}"),
+            }
+        }
+        // Asked again it is there.
+        let bytes = log.read_plan(Offset(1), Offset(2), 100, true).unwrap().execute().await.unwrap().to_bytes();
+        assert_eq!(BatchView::first(&bytes).unwrap().base_offset(), Offset(1));
+    });
+}
+
+#[test]
+fn what_was_acknowledged_is_not_written_over_with_bytes_of_another_place() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        for size in [3000, 3000, 500] {
+            append(&log, size);
+        }
+        log.close_cleanly().await.unwrap();
+        // The log goes on in its second block, of which it does not have the beginning in memory.
+        let options = LogOptions::new(Rc::default(), TailMemory::new(1 << 20));
+        let log = Log::open(&disk.disk(), Path::new(DIR), options, true, None, &mut |_| {}).await.unwrap().0;
+        disk.misdirect(When::verb(Verb::Read).on(of_log), 1);
+        let end = append(&log, 10);
+        let told = log.wait(end, Stage::Written).await.unwrap_err();
+        assert!(told.to_string().contains("not written over"), "{told}");
+        let log = open(&disk.reopen_after_kill(1)).await;
+        assert_eq!(log.end_offset(), Offset(3), "all that was acknowledged");
+    });
+}
+
+#[test]
+fn who_reads_what_retention_takes_is_told_so() {
+    run_one(async {
+        let disk = disk().await;
+        let log = blocks(&disk).await;
+        // The first segment is read from its file, which is closed.
+        let segment = Rc::clone(log.0.state.borrow().segments.front().unwrap());
+        drop(segment.take_file());
+        let stall = disk.stall(When::verb(Verb::Open).on(of_log));
+        let reading = log.read_plan(Offset(0), Offset(3), 100, true).unwrap().execute();
+        let retaining = async {
+            stall.reached().await;
+            log.increment_start_offset(Offset(3)).unwrap();
+            assert_eq!(log.retain(UnixMs(1), log.end_offset(), 1).await.unwrap(), 1);
+            stall.release();
+        };
+        let (read, ()) = futures_lite::future::zip(reading, retaining).await;
+        assert!(matches!(read, Err(LogError::OutOfRange { start: Offset(3), .. })), "{:?}", read.err());
+        // And who looks for a time is not told of anything.
+        assert!(log.offset_for_timestamp(1, log.end_offset()).await.unwrap().is_some());
     });
 }

@@ -127,6 +127,10 @@ pub trait Observer {
     /// of that offset, written when the segment before is sealed.
     fn rolled(&self, base: Offset) -> Option<Vec<u8>>;
 
+    /// Whether those bytes may be written now. If not they are forgotten: a start after a crash reads
+    /// what is before again.
+    fn may_write_snapshot(self: Rc<Self>, base: Offset) -> bool;
+
     /// Written or durable moved on.
     fn progressed(&self);
 

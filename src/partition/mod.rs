@@ -976,12 +976,17 @@ impl Partition {
 
 impl Observer for Partition {
     fn rolled(&self, base: Offset) -> Option<Vec<u8>> {
-        if self.epochs_dirty.get() || self.epochs_writing.get() {
-            // What lies below a snapshot is not read again, and would not tell when an epoch began.
-            return None;
-        }
         self.last_snapshot.set(Some(base));
         Some(self.producers.borrow().encode())
+    }
+
+    fn may_write_snapshot(self: Rc<Self>, base: Offset) -> bool {
+        // What lies below a snapshot is not read again, and would not tell when an epoch began.
+        let may = self.epochs_are_written();
+        if !may && self.last_snapshot.get() == Some(base) {
+            self.last_snapshot.set(None);
+        }
+        may
     }
 
     fn progressed(&self) {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::journal::JournalEntry;
 use crate::record::{BatchBuilder, NewRecord, Rules, validate};
+use crate::runtime::disk::simulated::SimulatedDisk;
 use crate::runtime::run_one;
 
 fn id() -> TopicPartition {
@@ -329,4 +330,36 @@ fn a_recovery_point_counts_with_its_snapshot_and_the_epochs_file_only() {
     check(point, false);
     std::fs::write(files.join(EPOCHS_FILE), &epochs).unwrap();
     check(point, true);
+}
+
+#[test]
+fn an_epoch_that_began_before_a_roll_is_known_after_a_kill() {
+    run_one(async {
+        let mut disk = SimulatedDisk::new();
+        disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
+        let open = async |disk: &SimulatedDisk, clean: bool| {
+            Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
+                .await
+                .unwrap()
+        };
+        let produced = async |partition: &Partition| {
+            let produced = produce(partition, &batch((-1, -1, -1), 2)).unwrap();
+            partition.acknowledged(produced.last_offset, Acks::All).await.unwrap();
+        };
+        let partition = open(&disk, true).await;
+        produced(&partition).await;
+        partition.set_leader_epoch(LeaderEpoch(6));
+        produced(&partition).await;
+        partition.log().roll();
+        produced(&partition).await;
+        while !partition.log().all_sealed() {
+            crate::runtime::clock::sleep(Duration::from_micros(100)).await;
+        }
+        disk = disk.reopen_after_kill(1);
+        partition.log().take_offline("killed");
+        let partition = open(&disk, false).await;
+        assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(5), Offset(2))));
+        assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(6)), Some((LeaderEpoch(6), Offset(6))));
+        partition.close_cleanly().await.unwrap();
+    });
 }

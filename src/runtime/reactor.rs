@@ -48,6 +48,10 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How long operations may take to end when a core ends.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Turns of a simulation that takes no end.
+#[cfg(test)]
+const SIMULATED_TURNS_MAX: u64 = 20_000_000;
+
 /// A task that is ready to run, and the queue that it belongs to.
 type Ready = Runnable<Queue>;
 
@@ -401,7 +405,7 @@ impl Reactor {
         let mut main = pin!(main);
         let waking = Arc::new(Main { woken: AtomicBool::new(true), bell: Arc::clone(&self.bell) });
         let waker = Waker::from(Arc::clone(&waking));
-        loop {
+        for _ in 0..SIMULATED_TURNS_MAX {
             if self.bell.rung.swap(false, Ordering::SeqCst) {
                 self.take_delivered();
                 self.take_mail();
@@ -442,6 +446,7 @@ impl Reactor {
                 }
             }
         }
+        panic!("it goes on without an end");
     }
 
     fn nothing_is_ready(&self) -> bool {
