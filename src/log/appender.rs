@@ -866,6 +866,7 @@ impl Inner {
     }
 
     async fn seal_all(self: Rc<Self>) {
+        let mut was_full = false;
         loop {
             let (segment, ended) = {
                 let state = self.state.borrow();
@@ -876,9 +877,18 @@ impl Inner {
                 break;
             }
             match self.seal(&segment).await {
-                Ok(()) => {}
+                Ok(()) => {
+                    if std::mem::take(&mut was_full) {
+                        self.leave_full();
+                    }
+                }
                 Err(Trouble::Full) => {
                     if matches!(self.state.borrow().condition, Condition::Closing) {
+                        break;
+                    }
+                    // The writer waits for this before it begins the next segment: nobody else would say so.
+                    was_full = true;
+                    if self.enter_full() {
                         break;
                     }
                     clock::sleep(FULL_RETRY).await;

@@ -754,3 +754,26 @@ fn who_reads_what_retention_takes_is_told_so() {
         assert!(log.offset_for_timestamp(1, log.end_offset()).await.unwrap().is_some());
     });
 }
+
+#[test]
+fn a_drive_too_full_to_seal_a_segment_refuses_appends_and_recovers() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let of_index = |path: &Path| path.extension().is_some_and(|extension| extension == "index");
+        disk.fail(When::verb(Verb::WriteFile).on(of_index).from_then_on(), Fault::NoSpace);
+        append(&log, 100);
+        log.roll();
+        let end = append(&log, 100);
+        // The second segment is there; the third waits for the first to be sealed.
+        let _ = log.wait(end, Stage::Written).await;
+        until(|| log.is_full()).await;
+        assert!(matches!(try_append(&log, 1), Err(LogError::DiskFull(_))));
+        disk.clear_rules();
+        until(|| !log.is_full()).await;
+        log.roll();
+        let end = append(&log, 100);
+        log.wait(end, Stage::Durable).await.unwrap();
+        log.close_cleanly().await.unwrap();
+    });
+}

@@ -244,9 +244,9 @@ fn produce(random: &mut Random, setup: &Setup) -> Produce {
 fn run(seed: u64, setup: &Setup, ops: &[Op]) -> Result<(u64, Counts), String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         simulate(seed, async {
-            let limit = Duration::from_secs(24 * 3600);
+            let limit = Duration::from_secs(3600);
             let story = World::run_all(seed, setup, ops);
-            crate::runtime::clock::timeout(limit, story).await.expect("it ends within a day")
+            crate::runtime::clock::timeout(limit, story).await.expect("it ends within an hour")
         })
     }));
     outcome.map_err(|panic| match panic.downcast_ref::<String>() {
@@ -280,6 +280,7 @@ fn check(seed: u64) -> (u64, Counts) {
     match run(seed, &setup, &ops) {
         Ok(outcome) => outcome,
         Err(reason) => {
+            eprintln!("CORELOG_TEST_SEED={seed}: {reason}; the shortest list that shows it is looked for");
             let (ops, shorter) = shortest(seed, &setup, ops, reason.clone());
             let ops: Vec<String> = ops.iter().map(|op| format!("  {op:?}")).collect();
             panic!("CORELOG_TEST_SEED={seed} fails: {reason}\n{setup:?}\n{}\nalone: {shorter}", ops.join("\n"));
@@ -314,10 +315,10 @@ fn nothing_acknowledged_is_lost_and_nothing_wrong_is_served_whatever_the_drive_d
 
 #[test]
 fn a_seed_gives_the_same_run_each_time() {
-    for seed in 1..21 {
+    for seed in 1..9 {
         let (first, second) = (check(seed).0, check(seed).0);
         assert_eq!(first, second, "seed {seed}");
     }
-    let traces: BTreeSet<u64> = (1..21).map(|seed| check(seed).0).collect();
-    assert_eq!(traces.len(), 20, "different seeds, different runs");
+    let traces: BTreeSet<u64> = (1..9).map(|seed| check(seed).0).collect();
+    assert_eq!(traces.len(), 8, "different seeds, different runs");
 }

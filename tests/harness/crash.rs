@@ -24,7 +24,7 @@ const PARTITIONS: usize = 6;
 const PRODUCERS: usize = 2;
 const CONSUMERS: usize = 2;
 /// The broker dies once between this many and three times as many records were acknowledged since its start.
-const LOAD: u64 = 2000;
+const LOAD: u64 = 600;
 
 /// What the group's consumers, together, have done with one partition.
 #[derive(Clone, Copy, Default)]

@@ -50,8 +50,9 @@ impl ProducerContext for Told {
     type DeliveryOpaque = Box<u64>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: Box<u64>) {
-        if let Ok(message) = result {
-            self.0.lock().unwrap().insert(*number, message.offset());
+        match result {
+            Ok(message) => drop(self.0.lock().unwrap().insert(*number, message.offset())),
+            Err((error, _)) => println!("record {number} was given up: {error}"),
         }
     }
 }
@@ -59,7 +60,10 @@ impl ProducerContext for Told {
 fn config(bootstrap: &str) -> ClientConfig {
     let mut config = records::config(bootstrap);
     config.set("reconnect.backoff.max.ms", "100").set("retry.backoff.ms", "20").set("acks", "all");
-    config.set("queue.buffering.max.messages", "2000").set("topic.metadata.refresh.interval.ms", "1000");
+    config
+        .set("batch.num.messages", "100")
+        .set("queue.buffering.max.messages", "2000")
+        .set("topic.metadata.refresh.interval.ms", "1000");
     config
 }
 
@@ -179,7 +183,7 @@ fn shortened(bootstrap: &str, topic: &str, stop: &AtomicBool) {
 fn made_again(bootstrap: &str, topic: &str, stop: &AtomicBool) {
     let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().unwrap();
     let within = AdminOptions::new().request_timeout(Some(seconds(5))).operation_timeout(Some(seconds(5)));
-    let mut life = 0;
+    let mut life = 0u64;
     while !stop.load(Ordering::Relaxed) {
         life += 1;
         wait::until("the topic to be made", seconds(60), || match create(&admin, topic, &[]) {
@@ -196,12 +200,22 @@ fn made_again(bootstrap: &str, topic: &str, stop: &AtomicBool) {
         producer.flush(seconds(60)).unwrap();
         let told = producer.context().0.lock().unwrap().clone();
         let mut found = BTreeMap::new();
-        records::read_topic(bootstrap, topic, |message| {
-            let of = number(message.key().unwrap());
-            assert_eq!(of, life, "offset {} of life {life}", message.offset());
-            found.insert(number(message.payload().unwrap()), message.offset());
+        // The broker may die meanwhile: the reader asks again.
+        let consumer: BaseConsumer = config(bootstrap).set("group.id", "not-a-member").create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        consumer.assign(&list).unwrap();
+        wait::until("the end of the topic that was made again", seconds(60), || {
+            while let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                let of = number(message.key().unwrap());
+                assert_eq!(of, life, "offset {} of life {life}", message.offset());
+                found.insert(message.offset(), number(message.payload().unwrap()));
+            }
+            let (_, end) = consumer.fetch_watermarks(topic, 0, seconds(1)).ok()?;
+            (found.len() as i64 == end).then_some(())
         });
-        assert!(told.keys().all(|number| found.contains_key(number)), "life {life}: {told:?}, and there is {found:?}");
+        let values: Vec<u64> = found.values().copied().collect();
+        assert!(told.keys().all(|number| values.contains(number)), "life {life}: {told:?}, and there is {found:?}");
         wait::until("the topic to be deleted", seconds(60), || {
             let deleted = futures_lite::future::block_on(admin.delete_topics(&[topic], &within)).ok()?;
             match &deleted[0] {
