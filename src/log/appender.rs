@@ -940,9 +940,8 @@ impl Inner {
                 state.snapshots.front().filter(|(offset, _)| next.is_some_and(|next| *offset <= next)).cloned()
             };
             let Some((offset, bytes)) = snapshot else { break };
-            if self.observer().is_some_and(|observer| !observer.may_write_snapshot(offset)) {
-                self.state.borrow_mut().snapshots.pop_front();
-                continue;
+            if !self.ready_for_snapshots().await? {
+                return Ok(());
             }
             let path = self.path(&names::file_name(offset, names::SNAPSHOT));
             self.disk.write_file(&path, bytes).await.map_err(|error| Trouble::of("write", &path, &error))?;
@@ -955,6 +954,20 @@ impl Inner {
         }
         self.touch(segment);
         Ok(())
+    }
+
+    /// Waits until a snapshot may be put in place; false when the log has ended.
+    async fn ready_for_snapshots(&self) -> Result<bool, Trouble> {
+        while let Some(observer) = self.observer() {
+            match observer.is_ready_for_snapshots() {
+                Ok(true) => break,
+                Ok(false) if matches!(self.state.borrow().condition, Condition::Ended(_)) => return Ok(false),
+                // Once for each new epoch.
+                Ok(false) => clock::sleep(Duration::from_millis(1)).await,
+                Err(kind) => return Err(Trouble::of("write a file for", &self.dir(), &kind.into())),
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn drop_oldest_of_tail(&self) -> bool {

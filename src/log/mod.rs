@@ -49,6 +49,7 @@ mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
@@ -127,9 +128,12 @@ pub trait Observer {
     /// of that offset, written when the segment before is sealed.
     fn rolled(&self, base: Offset) -> Option<Vec<u8>>;
 
-    /// Whether those bytes may be written now. If not they are forgotten: a start after a crash reads
-    /// what is before again.
-    fn may_write_snapshot(self: Rc<Self>, base: Offset) -> bool;
+    /// Whether everything is in place that has to be before such a snapshot: what is below it is not read again by a
+    /// start after a crash. If not it is under way, and to be asked for again.
+    ///
+    /// # Errors
+    /// It could not be put in place; the next call tries again.
+    fn is_ready_for_snapshots(self: Rc<Self>) -> Result<bool, io::ErrorKind>;
 
     /// Written or durable moved on.
     fn progressed(&self);

@@ -291,6 +291,8 @@ pub struct Partition {
     /// Whether a task is writing the epochs' file, and whether it must again.
     epochs_writing: Cell<bool>,
     epochs_dirty: Cell<bool>,
+    /// Why it could not be written the last time.
+    epochs_error: Cell<Option<io::ErrorKind>>,
     leader_epoch: Cell<LeaderEpoch>,
     high_watermark: Cell<Offset>,
     /// Bytes below the high watermark that were appended since the log was opened.
@@ -429,6 +431,7 @@ impl Partition {
             epochs: RefCell::new(epochs),
             epochs_writing: Cell::new(false),
             epochs_dirty: Cell::new(epochs_changed),
+            epochs_error: Cell::default(),
             leader_epoch: Cell::new(options.leader_epoch),
             high_watermark: Cell::new(end),
             visible_bytes: Cell::new(0),
@@ -966,6 +969,7 @@ impl Partition {
                     // Batches carry their epochs: nothing is lost. The next recovery point or the close tries again.
                     tracing::warn!("write {}: {error}", path.display());
                     partition.epochs_dirty.set(true);
+                    partition.epochs_error.set(Some(error.kind()));
                     break;
                 }
             }
@@ -980,13 +984,12 @@ impl Observer for Partition {
         Some(self.producers.borrow().encode())
     }
 
-    fn may_write_snapshot(self: Rc<Self>, base: Offset) -> bool {
+    fn is_ready_for_snapshots(self: Rc<Self>) -> Result<bool, io::ErrorKind> {
         // What lies below a snapshot is not read again, and would not tell when an epoch began.
-        let may = self.epochs_are_written();
-        if !may && self.last_snapshot.get() == Some(base) {
-            self.last_snapshot.set(None);
+        match self.epochs_error.take() {
+            Some(error) if self.epochs_dirty.get() => Err(error),
+            _ => Ok(self.epochs_are_written()),
         }
-        may
     }
 
     fn progressed(&self) {

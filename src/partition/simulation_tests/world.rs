@@ -83,7 +83,7 @@ impl Counts {
     }
 
     pub fn has_everything(&self) -> bool {
-        self.clone().all().iter().all(|count| **count > 2) && self.records_compacted > 1000
+        self.clone().all().iter().all(|count| **count > 0) && self.records_compacted > 1000
     }
 }
 
