@@ -200,14 +200,14 @@ fn op(random: &mut Random, setup: &Setup) -> Op {
         882..894 => Op::Misdirect { skip: random.below(6), blocks: 1 + random.below(3) },
         894..930 => Op::Flip {
             kind: ["log", "log", "log", "index", "timeindex"][random.below(5) as usize],
-            place: random.next(),
+            place: random.number(),
             bit: random.below(8) as u8,
         },
         930..945 => Op::Restart,
         945..990 => {
             let mut deaths = Vec::new();
             loop {
-                deaths.push(Death { power: chance(random, 60), seed: random.next(), at: random.below(40) });
+                deaths.push(Death { power: chance(random, 60), seed: random.number(), at: random.below(40) });
                 if deaths.len() == 4 || chance(random, 60) {
                     break Op::Die(deaths);
                 }

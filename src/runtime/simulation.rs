@@ -53,7 +53,7 @@ pub(super) fn unix_ms() -> Option<UnixMs> {
 pub(super) fn random_bytes() -> Option<[u8; 16]> {
     elapsed()?;
     let mut random = Random::new(RANDOM.get());
-    let both = [random.next(), random.next()];
+    let both = [random.number(), random.number()];
     RANDOM.set(both[1]);
     Some(std::array::from_fn(|at| both[at / 8].to_be_bytes()[at % 8]))
 }

@@ -250,10 +250,11 @@ impl Life {
                 match self.partition.clean(&dirt, &means, now).await {
                     Ok(cleaned) => {
                         assert!(cleaned.to == dirt.upper, "the map has room for all keys");
-                        let mut counts = counts.borrow_mut();
-                        counts.cleaned += 1;
-                        counts.records_compacted += cleaned.records_before - cleaned.records_after;
-                        drop(counts);
+                        {
+                            let mut counts = counts.borrow_mut();
+                            counts.cleaned += 1;
+                            counts.records_compacted += cleaned.records_before - cleaned.records_after;
+                        }
                         if let Err(error) = write_checkpoint(&disk, CLEANED_FILE, cleaned.to).await {
                             self.trouble("the cleaner's checkpoint", error);
                         }
@@ -406,7 +407,7 @@ impl World {
             assert!(broken || misread || flipped, "{error} for no reason");
             self.counts.borrow_mut().offline += 1;
             let power = self.random.below(2) == 0;
-            self.die(&[Death { power, seed: self.random.clone().next(), at: 0 }]).await;
+            self.die(&[Death { power, seed: self.random.clone().number(), at: 0 }]).await;
         }
     }
 
