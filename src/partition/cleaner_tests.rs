@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::record::{BatchBuilder, Codec, NewRecord, Scratch};
 use crate::runtime::disk::simulated::{SimulatedDisk, When};
+use crate::runtime::task;
 use crate::runtime::{clock, run_one};
 
 const EPOCH: LeaderEpoch = LeaderEpoch(4);

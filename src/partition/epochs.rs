@@ -7,7 +7,12 @@
 //! EPOCH START_OFFSET\n   per entry, both rising
 //! ```
 
+use std::rc::Rc;
+
 use crate::base::{LeaderEpoch, Offset};
+use crate::runtime::task::{self, OnPanic, Queue};
+
+use super::{EPOCHS_FILE, Partition};
 
 /// Why bytes are not a checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -123,6 +128,31 @@ impl LeaderEpochs {
             return Err(wrong(2));
         }
         Ok(epochs)
+    }
+}
+
+impl Partition {
+    /// Writes the epochs' file in the background, if it has news and there is a directory.
+    pub(super) fn write_epochs(self: &Rc<Self>) {
+        if !self.epochs_dirty.get() || self.epochs_writing.get() || !self.log.dir_exists() || self.ended().is_some() {
+            return;
+        }
+        self.epochs_writing.set(true);
+        let partition = Rc::clone(self);
+        task::spawn(Queue::Upkeep, "epoch checkpoint", OnPanic::EndTask, async move {
+            while partition.epochs_dirty.replace(false) && partition.ended().is_none() {
+                let path = partition.log.dir().join(EPOCHS_FILE);
+                let bytes = partition.epochs.borrow().encode();
+                if let Err(error) = partition.disk.write_file(&path, bytes).await {
+                    // Batches carry their epochs: nothing is lost. The next recovery point or the close tries again.
+                    tracing::warn!("write {}: {error}", path.display());
+                    partition.epochs_dirty.set(true);
+                    partition.epochs_error.set(Some(error.kind()));
+                    break;
+                }
+            }
+            partition.epochs_writing.set(false);
+        });
     }
 }
 

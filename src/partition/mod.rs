@@ -44,7 +44,6 @@ use crate::log::{
 };
 use crate::record::{BatchView, Stamp, Validated};
 use crate::runtime::disk::Disk;
-use crate::runtime::task::{self, OnPanic, Queue};
 
 pub use aborted::{ABORTED_ENTRY_BYTES, Aborted, AbortedError, AbortedTransaction};
 pub use epochs::LeaderEpochs;
@@ -952,29 +951,6 @@ impl Partition {
             let bounds = self.bounds();
             watchers.moved(Visible { high_watermark: bounds.high_watermark, last_stable: bounds.last_stable, bytes });
         }
-    }
-
-    /// Writes the epochs' file in the background, if it has news and there is a directory.
-    fn write_epochs(self: &Rc<Self>) {
-        if !self.epochs_dirty.get() || self.epochs_writing.get() || !self.log.dir_exists() || self.ended().is_some() {
-            return;
-        }
-        self.epochs_writing.set(true);
-        let partition = Rc::clone(self);
-        task::spawn(Queue::Upkeep, "epoch checkpoint", OnPanic::EndTask, async move {
-            while partition.epochs_dirty.replace(false) && partition.ended().is_none() {
-                let path = partition.log.dir().join(EPOCHS_FILE);
-                let bytes = partition.epochs.borrow().encode();
-                if let Err(error) = partition.disk.write_file(&path, bytes).await {
-                    // Batches carry their epochs: nothing is lost. The next recovery point or the close tries again.
-                    tracing::warn!("write {}: {error}", path.display());
-                    partition.epochs_dirty.set(true);
-                    partition.epochs_error.set(Some(error.kind()));
-                    break;
-                }
-            }
-            partition.epochs_writing.set(false);
-        });
     }
 }
 

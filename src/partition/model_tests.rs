@@ -22,7 +22,7 @@ use crate::log::journal::{Journal, Replay, Shape};
 use crate::record::{BatchBuilder, NewRecord};
 use crate::runtime::disk::simulated::{SimulatedDisk, When};
 use crate::runtime::run_one;
-use crate::runtime::task::StopFlag;
+use crate::runtime::task::{self, OnPanic, Queue, StopFlag};
 
 /// A case that takes this long waits for what will not come.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

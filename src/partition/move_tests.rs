@@ -20,7 +20,7 @@ use crate::log::journal::{Replay, Shape};
 use crate::log::{Destination, MoveError, MoveProgress, Moved};
 use crate::record::{BatchBuilder, NewRecord};
 use crate::runtime::disk::simulated::{Fault, SimulatedDisk, Stall, Verb, When};
-use crate::runtime::task::StopFlag;
+use crate::runtime::task::{self, OnPanic, Queue, StopFlag};
 use crate::runtime::{clock, run_one};
 
 const DIRS: [&str; 2] = ["/a", "/b"];

@@ -5,6 +5,7 @@ use crate::log::journal::JournalEntry;
 use crate::record::{BatchBuilder, NewRecord, Rules, validate};
 use crate::runtime::disk::simulated::SimulatedDisk;
 use crate::runtime::run_one;
+use crate::runtime::task;
 
 fn id() -> TopicPartition {
     TopicPartition { topic: "orders".into(), partition: 3 }

@@ -9,7 +9,7 @@ use crate::log::journal::{Journal, Replay, Shape};
 use crate::record::{BatchBuilder, Codec, ControlType, NewRecord};
 use crate::runtime::clock;
 use crate::runtime::disk::simulated::{Fault, Random, SimulatedDisk, Verb, When};
-use crate::runtime::task::StopFlag;
+use crate::runtime::task::{self, OnPanic, Queue, StopFlag};
 
 const DIR: &str = "/data";
 const TOPIC: Uuid = Uuid([5; 16]);
