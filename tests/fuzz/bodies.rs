@@ -278,6 +278,7 @@ pub fn request(data: &[u8]) {
         ApiKey::OffsetForLeaderEpoch => decode::<theirs::OffsetForLeaderEpochRequest>(body, version),
         ApiKey::DeleteRecords => decode::<theirs::DeleteRecordsRequest>(body, version),
         ApiKey::DescribeLogDirs => decode::<theirs::DescribeLogDirsRequest>(body, version),
+        ApiKey::AlterReplicaLogDirs => decode::<theirs::AlterReplicaLogDirsRequest>(body, version),
         ApiKey::AlterConfigs => decode::<theirs::AlterConfigsRequest>(body, version),
         ApiKey::IncrementalAlterConfigs => decode::<theirs::IncrementalAlterConfigsRequest>(body, version),
         ApiKey::DescribeConfigs => decode::<theirs::DescribeConfigsRequest>(body, version),
