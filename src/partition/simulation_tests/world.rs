@@ -419,7 +419,7 @@ impl World {
             return Box::pin(self.die(&[Death { power: true, seed: 7, at: 0 }])).await;
         }
         let Faults { broken, full, misread, flipped } = self.faults;
-        let refused = text.contains("no space left");
+        let refused = text.to_lowercase().contains("no space left");
         if refused {
             self.counts.borrow_mut().full += 1;
         }
