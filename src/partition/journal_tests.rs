@@ -6,8 +6,6 @@
 //! `PROPTEST_CASES=5000 cargo test --lib partition::journal_tests`.
 
 use proptest::prelude::*;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::log::journal::{Replay, Shape};
@@ -467,34 +465,12 @@ async fn check(operations: Vec<Op>, groups: Rc<Cell<usize>>) {
     groups.set(groups.get() + world.groups);
 }
 
-async fn attempt(operations: Vec<Op>, groups: &Rc<Cell<usize>>) -> Option<String> {
-    super::model_tests::outcome(check(operations, Rc::clone(groups))).await
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_of_partitions_that_share_journals() {
-    let asked = Config::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 150 };
     run_one(async move {
-        let mut runner = TestRunner::new(Config { failure_persistence: None, ..asked });
-        let lists = proptest::collection::vec(op(), 1..80);
         let groups = Rc::new(Cell::new(0));
-        for case in 0..cases {
-            let mut tree = lists.new_tree(&mut runner).expect("the strategy rejects nothing");
-            let Some(mut reason) = attempt(tree.current(), &groups).await else { continue };
-            let mut shortest = tree.current();
-            let mut goes_on = tree.simplify();
-            while goes_on {
-                match attempt(tree.current(), &groups).await {
-                    Some(again) => {
-                        (reason, shortest) = (again, tree.current());
-                        goes_on = tree.simplify();
-                    }
-                    None => goes_on = tree.complicate(),
-                }
-            }
-            panic!("case {case}: {reason}\n{shortest:#?}");
-        }
+        let case = async |list| check(list, Rc::clone(&groups)).await;
+        let cases = super::model_tests::try_lists(op(), 1..80, 150, case).await;
         // Otherwise this would be a test of something else.
         assert!(groups.get() > 20 * cases as usize, "only {} writes of journals in {cases} cases", groups.get());
     });

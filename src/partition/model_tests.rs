@@ -10,6 +10,8 @@
 //! turns by the clock, it may take some runs to show again. More cases:
 //! `PROPTEST_CASES=5000 cargo test --lib partition::model_tests`.
 
+use std::fmt::Debug;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 
 use futures_lite::FutureExt;
@@ -510,13 +512,8 @@ async fn check(mode: Mode, operations: Vec<Op>, counts: Counts) {
     assert_eq!(world.memory.unwritten(), 0, "a log that ended holds memory");
 }
 
-/// Runs one list of operations; gives what went wrong.
-async fn attempt(mode: Mode, operations: Vec<Op>, counts: &Counts) -> Option<String> {
-    outcome(check(mode, operations, counts.clone())).await
-}
-
 /// What goes wrong in a test: it does not end, or it panics.
-pub(super) async fn outcome(test: impl Future<Output = ()>) -> Option<String> {
+async fn outcome(test: impl Future<Output = ()>) -> Option<String> {
     match crate::runtime::clock::timeout(PATIENCE, AssertUnwindSafe(test).catch_unwind()).await {
         None => Some("it does not end".to_string()),
         Some(Ok(())) => None,
@@ -527,30 +524,43 @@ pub(super) async fn outcome(test: impl Future<Output = ()>) -> Option<String> {
     }
 }
 
-fn model(mode: Mode, cases_here: u32) {
+/// Runs `case` with random lists of operations, as many as asked for (`PROPTEST_CASES`) or else `cases_here`, and gives
+/// their number. All share an executor: making one takes longer than a case.
+///
+/// # Panics
+/// When one fails: with the shortest list of operations that shows it.
+pub(super) async fn try_lists<T, F>(op: impl Strategy<Value = T>, length: Range<usize>, cases_here: u32, case: F) -> u32
+where
+    T: Debug,
+    F: AsyncFn(Vec<T>),
+{
     let asked = Config::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases_here };
-    // All cases share an executor: making one takes longer than a case.
-    run_one(async move {
-        let mut runner = TestRunner::new(Config { failure_persistence: None, ..asked });
-        let lists = proptest::collection::vec(op(), 1..60);
-        let counts = Counts::default();
-        for case in 0..cases {
-            let mut tree = lists.new_tree(&mut runner).expect("the strategy rejects nothing");
-            let Some(mut reason) = attempt(mode, tree.current(), &counts).await else { continue };
-            let mut shortest = tree.current();
-            let mut goes_on = tree.simplify();
-            while goes_on {
-                match attempt(mode, tree.current(), &counts).await {
-                    Some(again) => {
-                        (reason, shortest) = (again, tree.current());
-                        goes_on = tree.simplify();
-                    }
-                    None => goes_on = tree.complicate(),
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..asked });
+    let lists = proptest::collection::vec(op, length);
+    for number in 0..cases {
+        let mut tree = lists.new_tree(&mut runner).expect("the strategy rejects nothing");
+        let Some(mut reason) = outcome(case(tree.current())).await else { continue };
+        let mut shortest = tree.current();
+        let mut goes_on = tree.simplify();
+        while goes_on {
+            match outcome(case(tree.current())).await {
+                Some(again) => {
+                    (reason, shortest) = (again, tree.current());
+                    goes_on = tree.simplify();
                 }
+                None => goes_on = tree.complicate(),
             }
-            panic!("case {case}: {reason}\n{shortest:#?}");
         }
+        panic!("case {number}: {reason}\n{shortest:#?}");
+    }
+    cases
+}
+
+fn model(mode: Mode, cases_here: u32) {
+    run_one(async move {
+        let counts = Counts::default();
+        let cases = try_lists(op(), 1..60, cases_here, async |list| check(mode, list, counts.clone()).await).await;
         let (believed, spared) = (counts.believed.get(), counts.spared.get());
         assert!(cases < 100 || believed > cases / 5 && spared > cases / 50, "{believed} points, {spared} of use");
     });

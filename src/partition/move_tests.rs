@@ -11,8 +11,6 @@ use std::path::PathBuf;
 
 use futures_lite::future::yield_now;
 use proptest::prelude::*;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
 
 use super::moved::{self, MOVED_FILE, MovedFrom};
 use super::*;
@@ -1031,34 +1029,12 @@ async fn model_case(operations: Vec<Op>, moves: Rc<Cell<usize>>) {
     world.end().await;
 }
 
-async fn attempt(operations: Vec<Op>, moves: &Rc<Cell<usize>>) -> Option<String> {
-    super::model_tests::outcome(model_case(operations, Rc::clone(moves))).await
-}
-
 #[test]
 fn a_partition_that_moves_is_what_the_model_says() {
-    let asked = Config::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 150 };
     run_one(async move {
-        let mut runner = TestRunner::new(Config { failure_persistence: None, ..asked });
-        let lists = proptest::collection::vec(op(), 1..80);
         let moves = Rc::new(Cell::new(0));
-        for case in 0..cases {
-            let mut tree = lists.new_tree(&mut runner).expect("the strategy rejects nothing");
-            let Some(mut reason) = attempt(tree.current(), &moves).await else { continue };
-            let mut shortest = tree.current();
-            let mut goes_on = tree.simplify();
-            while goes_on {
-                match attempt(tree.current(), &moves).await {
-                    Some(again) => {
-                        (reason, shortest) = (again, tree.current());
-                        goes_on = tree.simplify();
-                    }
-                    None => goes_on = tree.complicate(),
-                }
-            }
-            panic!("case {case}: {reason}\n{shortest:#?}");
-        }
+        let case = async |list| model_case(list, Rc::clone(&moves)).await;
+        let cases = super::model_tests::try_lists(op(), 1..80, 150, case).await;
         // Otherwise this would be a test of something else.
         assert!(moves.get() > cases as usize / 2, "only {} moves in {cases} cases", moves.get());
     });
