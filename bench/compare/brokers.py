@@ -109,11 +109,18 @@ class Peer:
         """Starts corelog-bench and lets it run."""
         return subprocess.Popen(self.command_of(command, topic, arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
+    def topic(self, name, *arguments):
+        """corelog-bench topic: creates, changes or deletes it. Milliseconds."""
+        full = [str(self.options.bench), "topic", "--bootstrap", self.bootstrap, "--topic", name, "--json", "-", *map(str, arguments)]
+        done = subprocess.run(full, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{self.name}: topic {name}: {done.stderr.strip()}")
+        return json.loads(done.stdout)["ms"]
+
     def delete(self, *topics):
         """Those that are there."""
         for topic in topics:
-            full = [str(self.options.bench), "topic", "--bootstrap", self.bootstrap, "--topic", topic, "--delete"]
-            subprocess.run(full, stdout=subprocess.DEVNULL, check=True)
+            self.topic(topic, "--delete")
 
     def cpu_seconds(self):
         """Of all its threads, in user and kernel space, since its start."""
