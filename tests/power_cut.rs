@@ -44,9 +44,10 @@ fn acknowledged_records_and_committed_offsets_survive() {
         drive.cut(seed);
         broker.kill();
         drive.restore();
-        while next_random(seed).is_multiple_of(2) {
+        // Once at the least, and then at the first operation of all.
+        while next_random(seed).is_multiple_of(2) || in_starts + too_late == 0 {
             // Few operations are as likely as many.
-            let span = 1 << (next_random(seed) % 9);
+            let span = if in_starts + too_late == 0 { 1 } else { 1 << (next_random(seed) % 9) };
             drive.cut_in(1 + next_random(seed) % span, next_random(seed));
             broker.spawn();
             let last = *broker.addresses().last().expect("a core");
@@ -64,7 +65,7 @@ fn acknowledged_records_and_committed_offsets_survive() {
     });
     broker.stop();
     println!("{in_starts} more cuts in the middle of a start, {too_late} right after one");
-    assert!(cuts < 5 || in_starts > 0, "no cut came in the middle of a start");
+    assert!(in_starts > 0, "no cut came in the middle of a start");
     crash::the_journals_were_used(&broker);
     crash::recovery_points_used(&broker);
 }

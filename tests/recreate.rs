@@ -68,10 +68,20 @@ fn consume_all(shared: Arc<Shared>, bootstrap: String, topic: String) -> JoinHan
             .unwrap();
         consumer.subscribe(&[&topic]).unwrap();
         while !shared.stop.load(Ordering::Relaxed) {
-            // That the topic is not there for a moment is an error it goes on after.
-            if let Some(Ok(message)) = consumer.poll(wait::seconds(1)) {
-                let value = u64::from_be_bytes(message.payload().unwrap().try_into().unwrap());
-                shared.consumed.lock().unwrap().insert(value);
+            match consumer.poll(wait::seconds(1)) {
+                Some(Ok(message)) => {
+                    let value = u64::from_be_bytes(message.payload().unwrap().try_into().unwrap());
+                    shared.consumed.lock().unwrap().insert(value);
+                }
+                // That the topic is not there for a moment is an error it goes on after.
+                Some(Err(_)) => {}
+                // A librdkafka that led its group's round in that moment gave itself nothing, and does not see that the
+                // topic is back: it compares with what it saw before the round. No broker can tell it.
+                None if consumer.assignment().unwrap().count() == 0 => {
+                    consumer.unsubscribe();
+                    consumer.subscribe(&[&topic]).unwrap();
+                }
+                None => {}
             }
         }
     })
