@@ -558,7 +558,7 @@ impl World {
     }
 
     async fn produce(&mut self, what: &Produce) {
-        let (epoch, sequence) = self.model.borrow().next_of(what.producer);
+        let (epoch, sequence) = self.next_of(what.producer);
         let codec = Codec::from_id(what.codec).expect("five of them");
         let mut builder = self.builder(what.producer, epoch, sequence).codec(codec);
         for (at, (key, len)) in what.records.iter().enumerate() {
@@ -580,6 +580,18 @@ impl World {
         }
     }
 
+    /// Epoch and sequence number of a producer's next batch. Where only a marker is left of a producer, a start knows its
+    /// epoch and no number, and takes none but 0, as Kafka's `ProducerAppendInfo`: a producer goes on with its next
+    /// epoch then (KIP-360).
+    fn next_of(&self, producer: u8) -> (i16, i32) {
+        let (epoch, sequence) = self.model.borrow().next_of(producer);
+        let only_marker = !self.is_known(producer)
+            && self.life.partition.with_producers(|producers| {
+                producers.get(producer_id(producer)).is_some_and(|known| known.last_sequence() == -1)
+            });
+        if only_marker { (epoch + 1, 0) } else { (epoch, sequence) }
+    }
+
     async fn end_transaction(&mut self, commit: bool) {
         if self.model.borrow().open_transaction().is_none() {
             return;
@@ -596,6 +608,9 @@ impl World {
     }
 
     async fn again(&mut self, producer: u8, back: usize) {
+        if !self.is_known(producer) {
+            return;
+        }
         let (epoch, _) = self.model.borrow().next_of(producer);
         let entry = {
             let model = self.model.borrow();
@@ -1046,7 +1061,7 @@ impl World {
             let known = partition.with_producers(|producers| {
                 producers.get(producer_id(producer)).map(|known| (known.epoch(), known.last_sequence() + 1))
             });
-            let is_new = known.is_none() && !self.is_known(producer);
+            let is_new = !self.is_known(producer) && known.is_none_or(|known| known == (epoch, 0));
             assert!(known == Some((epoch, next)) || is_new, "producer {producer}: {known:?}, not {epoch} {next}");
         }
     }
