@@ -189,6 +189,8 @@ struct State {
     segments: VecDeque<Rc<Segment>>,
     /// The first offset that readers may have; at or above the first segment's base.
     start: Offset,
+    /// Segments below are being taken away by retention; `start` follows when the drive has that.
+    given_up: Offset,
     progress: Progress,
     /// Takes appends.
     open: Option<tail::Open>,

@@ -237,9 +237,8 @@ impl DrivePlan {
             let read = match read {
                 // Its files went while they were looked for.
                 Err(_) if self.log.is_given_up(&self.segment) => {
-                    let state = self.log.state.borrow();
-                    let (offset, start, end) = (self.wanted.from, state.start, state.progress.appended().offset);
-                    return Err(LogError::OutOfRange { offset, start, end });
+                    let end = self.log.state.borrow().progress.appended().offset;
+                    return Err(LogError::OutOfRange { offset: self.wanted.from, start: self.log.given_up(), end });
                 }
                 read => read?,
             };
@@ -338,7 +337,8 @@ impl DrivePlan {
     /// are whole and below `filed`.
     ///
     /// A drive may give bytes of another place, whose checksums are right: offsets rise, and that of the first is at most
-    /// `greatest` if that is known.
+    /// `greatest` if that is known. And a batch that seems to lie before the wanted ones may be one of them, or cover one,
+    /// were it not for a flipped bit: the last that is passed over is looked at where the wanted offset is not found.
     fn collect(
         &self,
         bytes: &Slice,
@@ -349,12 +349,20 @@ impl DrivePlan {
         let mut at = 0;
         let mut expected = self.segment.base;
         let mut collected: Option<Collected> = None;
+        let mut passed_over: Option<(usize, BatchView<'_>)> = None;
+        let passed_over_well = |passed_over: &Option<(usize, BatchView<'_>)>| match passed_over {
+            Some((at, batch)) if self.log.verify_reads && !batch.crc_is_right() => {
+                Err(self.corrupt(position + *at as u64, "a batch whose checksum is wrong"))
+            }
+            _ => Ok(()),
+        };
         while at < bytes.len() {
             let batch = match (BatchView::first(&bytes[at..]), &collected) {
                 (Ok(batch), _) => batch,
                 // Those before it are good.
                 (Err(_), Some(_)) => break,
                 (Err(BatchError::Cut { need, .. }), None) => {
+                    passed_over_well(&passed_over)?;
                     // Whether it is the first wanted one is known by its header.
                     return Ok(if at == 0 { Taken::First { at, need } } else { Taken::None { at } });
                 }
@@ -369,6 +377,7 @@ impl DrivePlan {
             expected = batch.next_offset();
             if batch.last_offset() < self.wanted.from {
                 at += batch.size();
+                passed_over = Some((at - batch.size(), batch));
                 continue;
             }
             if batch.last_offset() >= filed {
@@ -384,7 +393,12 @@ impl DrivePlan {
             }
             match &mut collected {
                 Some(collected) => collected.add(&batch),
-                None => collected = Some(Collected::new(&batch, at)),
+                None => {
+                    if batch.base_offset() > self.wanted.from {
+                        passed_over_well(&passed_over)?;
+                    }
+                    collected = Some(Collected::new(&batch, at));
+                }
             }
             at += batch.size();
             if batch.next_offset() >= filed {
@@ -394,7 +408,10 @@ impl DrivePlan {
         Ok(match collected {
             Some(collected) => Taken::Batches(collected),
             None if at < bytes.len() => Taken::NothingYet,
-            None => Taken::None { at },
+            None => {
+                passed_over_well(&passed_over)?;
+                Taken::None { at }
+            }
         })
     }
 

@@ -255,6 +255,7 @@ impl Opening<'_> {
             config: Rc::clone(&self.options.config),
             segments,
             start: self.options.start_offset.max(first).min(end),
+            given_up: Offset::ZERO,
             progress: Progress::opened_at(end),
             open: None,
             full: VecDeque::new(),

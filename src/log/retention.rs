@@ -14,6 +14,9 @@ use super::names::{DELETED, LOG, OFFSET_INDEX, SNAPSHOT, TIME_INDEX, TRANSACTION
 use super::segment::Segment;
 use super::{Condition, Inner, Log, LogError};
 
+/// Segments that go together at most: one flush of the directory is for all of them.
+const TOGETHER: usize = 64;
+
 /// What one pass over the oldest segments knows.
 struct Pass {
     now: UnixMs,
@@ -22,6 +25,12 @@ struct Pass {
     total: u64,
     /// Files that are to be removed.
     renamed: Vec<PathBuf>,
+}
+
+/// A segment that is to go, and where the next begins.
+struct Oldest {
+    segment: Rc<Segment>,
+    next_base: Offset,
 }
 
 impl Log {
@@ -45,10 +54,16 @@ impl Log {
     /// give up, oldest first (`UnifiedLog.deleteOldSegments`); nothing at or past
     /// `committed`, and no more than `most`. Gives the number deleted.
     ///
+    /// The log start moves when the drive has it: a start that somebody has seen does not go back, whatever happens.
+    ///
     /// # Errors
     /// A file operation failed; what was not deleted is tried again the next time.
     pub async fn retain(&self, now: UnixMs, committed: Offset, most: usize) -> Result<usize, LogError> {
         let inner = &self.0;
+        if std::mem::replace(&mut inner.state.borrow_mut().tasks.retention, true) {
+            return Ok(0);
+        }
+        let mut under_way = UnderWay { log: inner, going: Vec::new() };
         let mut pass = Pass {
             now,
             committed,
@@ -57,67 +72,111 @@ impl Log {
             renamed: Vec::new(),
         };
         let mut deleted = 0;
-        let mut outcome = Ok(());
-        while deleted < most {
-            match self.drop_oldest(&mut pass).await {
-                Ok(true) => deleted += 1,
-                Ok(false) => break,
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+        let outcome = loop {
+            match self.drop_oldest(&mut pass, &mut under_way, (most - deleted).min(TOGETHER)).await {
+                (0, outcome) => break outcome,
+                (count, Ok(())) => deleted += count,
+                (_, Err(error)) => break Err(error),
             }
             task::yield_if_needed().await;
-        }
-        if deleted > 0 {
-            // Without it a power cut could bring them back, and the log start with them.
-            let dir = self.dir();
-            let synced = inner.disk.sync_dir(&dir).await.map_err(|error| LogError::io("sync", &dir, &error));
-            outcome = outcome.and(synced);
-        }
+        };
+        drop(under_way);
         if !pass.renamed.is_empty() {
             remove_later(&inner.disk, pass.renamed, self.config().file_delete_delay_ms).await;
         }
         outcome.map(|()| deleted)
     }
 
-    /// Deletes the oldest segment if it is to go. False when it is not, or not yet.
-    async fn drop_oldest(&self, pass: &mut Pass) -> Result<bool, LogError> {
+    /// Where it starts at the next start at the latest: retention may be about to take what is below.
+    #[cfg(test)]
+    pub fn start_to_come(&self) -> Offset {
+        self.start_offset().max(self.0.given_up())
+    }
+
+    /// Takes up to `most` segments out of the log; gives how many.
+    async fn drop_oldest(
+        &self,
+        pass: &mut Pass,
+        under_way: &mut UnderWay<'_>,
+        most: usize,
+    ) -> (usize, Result<(), LogError>) {
+        let inner = &self.0;
+        let dir = self.dir();
+        let mut outcome = Ok(());
+        while under_way.going.len() < most {
+            let oldest = match self.oldest_to_go(pass, under_way.going.len()).await {
+                Ok(Some(oldest)) => oldest,
+                Ok(None) => break,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
+            let Oldest { segment, next_base } = oldest;
+            if !inner.begins_to_go(&segment, next_base) {
+                // The next time.
+                break;
+            }
+            // The log itself first: without it the others are leftovers that an opening removes.
+            outcome = self.take_away(segment.base, LOG, pass).await;
+            if outcome.is_err() {
+                inner.stays(&segment);
+                break;
+            }
+            pass.total = pass.total.saturating_sub(segment.size());
+            under_way.going.push(segment);
+            task::yield_if_needed().await;
+        }
+        if under_way.going.is_empty() {
+            return (0, outcome);
+        }
+        // Without it a power cut could bring them back, and the log start with them.
+        if let Err(error) = inner.disk.sync_dir(&dir).await {
+            // The next time they are found to be gone, and it is tried again.
+            under_way.going.clear();
+            return (0, Err(LogError::io("sync", &dir, &error)));
+        }
+        let gone = under_way.gone();
+        for segment in &gone {
+            for kind in [OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT] {
+                let taken = self.take_away(segment.base, kind, pass).await;
+                outcome = outcome.and(taken);
+            }
+            // Reads under way keep the file open as long as they need it.
+            drop(segment.take_file());
+        }
+        (gone.len(), outcome)
+    }
+
+    /// The segment after the first `at`, if it is to go.
+    async fn oldest_to_go(&self, pass: &Pass, at: usize) -> Result<Option<Oldest>, LogError> {
         let config = self.config();
-        let (oldest, next_base, is_active) = {
+        let (segment, next_base, is_active) = {
             let state = self.0.state.borrow();
             if let Condition::Ended(error) = &state.condition {
                 return Err(error.clone());
             }
-            let end = state.progress.appended().offset;
-            let next_base = state.segments.get(1).map_or(end, |next| next.base);
-            (Rc::clone(&state.segments[0]), next_base, state.segments.len() == 1)
+            let Some(segment) = state.segments.get(at) else { return Ok(None) };
+            (Rc::clone(segment), state.end_of_segment(at), state.segments.len() == at + 1)
         };
-        if next_base > pass.committed || (is_active && oldest.size() == 0) {
-            return Ok(false);
+        if next_base > pass.committed || (is_active && segment.size() == 0) {
+            return Ok(None);
         }
         // Of an active segment too much is gone only with its age (`deleteLogStartOffsetBreachedSegments`).
         let below_start = !is_active && next_base <= self.start_offset();
         let too_much = config.cleanup_policy.delete
             && config.retention_bytes >= 0
-            && pass.total.saturating_sub(oldest.size()) >= config.retention_bytes as u64;
+            && pass.total.saturating_sub(segment.size()) >= config.retention_bytes as u64;
         let gone = below_start
             || too_much
             || config.cleanup_policy.delete
                 && config.retention_ms >= 0
-                && pass.now.0.saturating_sub(self.time_of(&oldest).await?) > config.retention_ms;
-        if !gone {
-            return Ok(false);
-        }
-        if is_active {
+                && pass.now.0.saturating_sub(self.time_of(&segment).await?) > config.retention_ms;
+        if gone && is_active {
             // Kafka keeps an active segment: an empty one takes its place first.
             self.roll();
         }
-        if !self.drop_first_segment(&oldest, next_base, &mut pass.renamed).await? {
-            return Ok(false);
-        }
-        pass.total = pass.total.saturating_sub(oldest.size());
-        Ok(true)
+        Ok(gone.then_some(Oldest { segment, next_base }))
     }
 
     /// The time that a segment's age is counted from: its largest time stamp, also one in the future, or,
@@ -127,46 +186,26 @@ impl Log {
         Ok(if youngest.timestamp >= 0 { youngest.timestamp } else { segment.untimed.get().0 })
     }
 
-    /// Takes the first segment out of the log. Its files are gone, or renamed to be removed after
-    /// `file.delete.delay.ms`. False while it is not sealed: its writer is not done with it.
-    async fn drop_first_segment(
-        &self,
-        segment: &Rc<Segment>,
-        next_base: Offset,
-        renamed: &mut Vec<PathBuf>,
-    ) -> Result<bool, LogError> {
-        let inner = &self.0;
-        {
-            let mut state = inner.state.borrow_mut();
-            let first = state.segments.front().is_some_and(|first| Rc::ptr_eq(first, segment));
-            if !first || !segment.is_sealed() || segment.is_pinned() || state.segments.len() < 2 || state.held {
-                return Ok(false);
-            }
-            state.tasks.retention = true;
-            state.segments.pop_front();
-            state.start = state.start.max(next_base);
-        }
-        let _under_way = UnderWay(inner);
+    /// Removes a segment's file, or renames it to be removed after `file.delete.delay.ms`.
+    async fn take_away(&self, base: Offset, kind: &str, pass: &mut Pass) -> Result<(), LogError> {
+        let disk = &self.0.disk;
         let dir = self.dir();
+        let from = dir.join(file_name(base, kind));
         let at_once = self.config().file_delete_delay_ms <= 0;
-        // The log itself first: without it the others are leftovers that an opening removes.
-        for kind in [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT] {
-            let from = dir.join(file_name(segment.base, kind));
-            let to = dir.join(file_name(segment.base, kind) + DELETED);
-            let outcome = match at_once {
-                true => inner.disk.remove(&from).await,
-                false => inner.disk.rename(&from, &to).await,
-            };
-            match outcome {
-                Ok(()) if at_once => {}
-                Ok(()) => renamed.push(to),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(LogError::io("remove", &from, &error)),
+        let to = dir.join(file_name(base, kind) + DELETED);
+        let outcome = match at_once {
+            true => disk.remove(&from).await,
+            false => disk.rename(&from, &to).await,
+        };
+        match outcome {
+            Ok(()) if at_once => Ok(()),
+            Ok(()) => {
+                pass.renamed.push(to);
+                Ok(())
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(LogError::io("remove", &from, &error)),
         }
-        // Reads under way keep the file open as long as they need it.
-        drop(segment.take_file());
-        Ok(true)
     }
 
     /// Ends the log and renames its directory to `<name>.<suffix>-delete`, from
@@ -211,20 +250,62 @@ impl Log {
     }
 }
 
-/// Says that files are being renamed or removed, until it is dropped.
-struct UnderWay<'a>(&'a Inner);
+/// Says that retention looks at the log, until it is dropped.
+struct UnderWay<'a> {
+    log: &'a Inner,
+    /// Whose files are gone, and which the log still shows.
+    going: Vec<Rc<Segment>>,
+}
+
+impl UnderWay<'_> {
+    /// Takes them out of the log.
+    fn gone(&mut self) -> Vec<Rc<Segment>> {
+        let gone = std::mem::take(&mut self.going);
+        let mut state = self.log.state.borrow_mut();
+        for segment in &gone {
+            let first = state.segments.pop_front();
+            debug_assert!(first.is_some_and(|first| Rc::ptr_eq(&first, segment)));
+        }
+        state.start = state.start.max(state.given_up);
+        gone
+    }
+}
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.state.borrow_mut().tasks.retention = false;
-        self.0.task_ended();
+        self.log.state.borrow_mut().tasks.retention = false;
+        self.log.task_ended();
     }
 }
 
 impl Inner {
-    /// Whether retention has taken a segment, and its files with it.
+    /// Notes that the segment after those that go is to go as well. False while it cannot: its writer is not done with it, or
+    /// its files change places.
+    fn begins_to_go(&self, segment: &Rc<Segment>, next_base: Offset) -> bool {
+        let mut state = self.state.borrow_mut();
+        let at = state.segments.partition_point(|other| other.base < segment.base);
+        let there = state.segments.get(at).is_some_and(|there| Rc::ptr_eq(there, segment));
+        if !there || !segment.is_sealed() || segment.is_pinned() || at + 1 >= state.segments.len() || state.held {
+            return false;
+        }
+        state.given_up = state.given_up.max(next_base);
+        true
+    }
+
+    /// Its file could not be taken away.
+    fn stays(&self, segment: &Segment) {
+        self.state.borrow_mut().given_up = segment.base;
+    }
+
+    /// Whether retention has taken a segment, and its files with it, or is about to.
     pub(super) fn is_given_up(&self, segment: &Segment) -> bool {
-        self.state.borrow().segments.front().is_some_and(|first| first.base > segment.base)
+        segment.base < self.given_up()
+    }
+
+    /// Where the log starts, or is about to.
+    pub(super) fn given_up(&self) -> Offset {
+        let state = self.state.borrow();
+        state.given_up.max(state.segments[0].base)
     }
 }
 

@@ -197,7 +197,8 @@ impl Inner {
     fn lost_any(&self, segments: &[Rc<Segment>]) -> bool {
         let state = self.state.borrow();
         let has = |wanted: &Rc<Segment>| state.segments.iter().any(|segment| Rc::ptr_eq(segment, wanted));
-        segments.iter().any(|segment| !segment.is_replaced() && !has(segment))
+        let lost = |segment: &Rc<Segment>| !has(segment) || segment.base < state.given_up;
+        segments.iter().any(|segment| !segment.is_replaced() && lost(segment))
     }
 }
 

@@ -135,7 +135,7 @@ impl Run<'_> {
         let at = state.segment_of(base);
         let there = state.segments.range(at..).take(count);
         let same = there.len() == count && there.zip(&group.segments).all(|(one, other)| Rc::ptr_eq(one, other));
-        if !same {
+        if !same || base < state.given_up {
             return Err(LOST);
         }
         let created = segment.created;
