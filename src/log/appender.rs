@@ -848,7 +848,8 @@ impl Inner {
         self.flush.raise();
         self.wait_tasks(|state| {
             let tasks = &state.tasks;
-            !tasks.writer && !tasks.flusher && !tasks.sealer && !tasks.cleaner && !tasks.mover
+            let others = tasks.cleaner || tasks.mover || tasks.retention;
+            !tasks.writer && !tasks.flusher && !tasks.sealer && !others
         })
         .await;
     }

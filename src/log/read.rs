@@ -381,6 +381,9 @@ impl DrivePlan {
                 continue;
             }
             if batch.last_offset() >= filed {
+                if batch.base_offset() < filed && collected.is_none() {
+                    return Err(self.corrupt(position + at as u64, "a batch that ends behind what was written"));
+                }
                 // What lies here may not be written yet, or only to the journal.
                 break;
             }

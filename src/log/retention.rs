@@ -153,8 +153,10 @@ impl Log {
         let config = self.config();
         let (segment, next_base, is_active) = {
             let state = self.0.state.borrow();
-            if let Condition::Ended(error) = &state.condition {
-                return Err(error.clone());
+            match &state.condition {
+                Condition::Ended(error) => return Err(error.clone()),
+                Condition::Closing => return Ok(None),
+                Condition::Online | Condition::Full => {}
             }
             let Some(segment) = state.segments.get(at) else { return Ok(None) };
             (Rc::clone(segment), state.end_of_segment(at), state.segments.len() == at + 1)

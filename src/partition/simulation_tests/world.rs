@@ -926,6 +926,10 @@ impl World {
             opened = try_open(&self.disk, &setup, &self.memory, self.leader_epoch, true).await;
         }
         self.disk.set_capacity(None);
+        if opened.is_err() && self.disk.is_off() {
+            // A cut that was yet to come.
+            return self.die(&[Death { power: true, seed: 29, at: 0 }]).await;
+        }
         let opened = opened.unwrap_or_else(|error| panic!("what was closed cleanly does not open: {error}"));
         self.model.borrow_mut().start_asked = before;
         self.begin(opened, end).await;
