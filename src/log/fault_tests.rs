@@ -756,6 +756,66 @@ fn who_reads_what_retention_takes_is_told_so() {
 }
 
 #[test]
+fn a_log_start_that_was_seen_does_not_go_back() {
+    // Whatever retention has come to; and what is not done is done the next time.
+    for (operation, then) in (0..8).flat_map(|operation| (0..3).map(move |then| (operation, then))) {
+        run_one(async {
+            let disk = disk().await;
+            let log = blocks(&disk).await;
+            log.update_config(Rc::new(TopicConfig {
+                retention_bytes: 3 * BLOCK_BYTES as i64,
+                file_delete_delay_ms: 1,
+                ..log.config().as_ref().clone()
+            }));
+            disk.fail(When::operation(operation), Fault::Broken);
+            let first = log.retain(UnixMs(1), log.end_offset(), 10).await;
+            let mut seen = log.start_offset();
+            assert!(first.is_err() || seen == Offset(3), "{operation}: {first:?} and {seen:?}");
+            let mut check = |what: &str, now: Offset| {
+                assert!(now >= seen, "{what} at {operation}: {now:?} after {seen:?}");
+                seen = now;
+            };
+            match then {
+                0 => check("power cut", open(&disk.reopen(operation)).await.start_offset()),
+                1 => {
+                    let disk = disk.reopen_after_kill(operation);
+                    check("kill", open(&disk).await.start_offset());
+                    check("power cut after a kill", open(&disk.reopen(operation)).await.start_offset());
+                }
+                _ => {
+                    log.retain(UnixMs(1), log.end_offset(), 10).await.unwrap();
+                    assert_eq!((log.start_offset(), log.segment_count()), (Offset(3), 1), "{operation}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn an_end_waits_for_retention() {
+    run_one(async {
+        let disk = disk().await;
+        let log = blocks(&disk).await;
+        log.increment_start_offset(Offset(3)).unwrap();
+        let stall = disk.stall(When::verb(Verb::Remove).on(of_log));
+        let retaining = log.retain(UnixMs(1), log.end_offset(), 1);
+        let closing = async {
+            stall.reached().await;
+            let mut closing = Box::pin(log.close_cleanly());
+            let early = futures_lite::future::poll_once(&mut closing).await;
+            settle().await;
+            assert!(early.is_none() && futures_lite::future::poll_once(&mut closing).await.is_none());
+            stall.release();
+            closing.await.unwrap();
+        };
+        futures_lite::future::zip(retaining, closing).await.0.unwrap();
+        let names = disk.disk().list(Path::new(DIR)).await.unwrap();
+        let logs = names.iter().filter(|entry| entry.name.ends_with(".log")).count();
+        assert_eq!(logs, open(&disk).await.segment_count());
+    });
+}
+
+#[test]
 fn a_drive_too_full_to_seal_a_segment_refuses_appends_and_recovers() {
     run_one(async {
         let disk = disk().await;

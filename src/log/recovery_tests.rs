@@ -381,6 +381,30 @@ fn a_flipped_bit_is_never_served() {
 }
 
 #[test]
+fn a_flipped_bit_hides_no_batch() {
+    // In the last batch of a segment, the number that says how many offsets it has: it ends before what is looked for,
+    // or behind all that was written.
+    for last_offset_delta in [0_i32, 1 << 20] {
+        let state_ = state();
+        let base = state_.bases[2] - BATCH_RECORDS;
+        state_.edit(state_.file(1, "log"), |bytes| {
+            let mut at = 0;
+            while BatchView::first(&bytes[at..]).unwrap().base_offset().0 < base {
+                at += BatchView::first(&bytes[at..]).unwrap().size();
+            }
+            bytes[at + 23..at + 27].copy_from_slice(&last_offset_delta.to_be_bytes());
+        });
+        let dir = state_.dir.clone();
+        run_one(async move {
+            let (log, _) = Log::open(&Disk::direct(), &dir, options(), true, None, &mut |_| {}).await.unwrap();
+            let plan = log.read_plan(Offset(base + 1), Offset(60), 1 << 20, true).unwrap();
+            let refused = plan.execute().await.map(|rope| rope.to_bytes()).unwrap_err();
+            assert!(refused.to_string().contains("is damaged"), "{refused}");
+        });
+    }
+}
+
+#[test]
 fn a_crash_while_a_segment_is_sealed() {
     // Its allocated space is still behind it, there are no index files, the next has batches.
     let state_ = state();
