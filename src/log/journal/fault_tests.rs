@@ -13,6 +13,7 @@ use crate::config::TopicConfig;
 use crate::log::{Log, LogError, LogOptions, Stage, TailMemory};
 use crate::record::{BatchBuilder, NewRecord, Stamp};
 use crate::runtime::disk::simulated::{Fault, SimulatedDisk, Verb, When};
+use crate::runtime::simulation::simulate;
 use crate::runtime::task::StopFlag;
 use crate::runtime::{clock, run_one};
 
@@ -34,11 +35,16 @@ fn of_log(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
 }
 
-fn append(log: &Log, value_bytes: usize) -> Offset {
+fn try_append(log: &Log, value_bytes: usize) -> Result<Offset, LogError> {
     let stamp = Stamp { base_offset: log.end_offset(), leader_epoch: LeaderEpoch(1), log_append_time: None };
     let mut builder = BatchBuilder::new();
-    builder.push(NewRecord { timestamp: 1, key: None, value: Some(&vec![7; value_bytes]), headers: &[] });
-    log.append(&builder.build(), &stamp).unwrap().last_offset.plus(1)
+    let value = vec![log.end_offset().0 as u8; value_bytes];
+    builder.push(NewRecord { timestamp: 1, key: None, value: Some(&value), headers: &[] });
+    Ok(log.append(&builder.build(), &stamp)?.last_offset.plus(1))
+}
+
+fn append(log: &Log, value_bytes: usize) -> Offset {
+    try_append(log, value_bytes).unwrap()
 }
 
 fn append_all(logs: &[Log], value_bytes: usize) {
@@ -375,4 +381,31 @@ fn a_file_is_made_once_and_only_where_there_is_space() {
         assert!(!journal.begin(&disk.disk(), dir, 0, 64 << 20, &stop).await.unwrap());
         assert!(!journal.is_ready());
     });
+}
+
+#[test]
+fn a_cut_while_a_region_is_used_again_is_no_damage() {
+    // Segments are so slow that all regions are in use again and again: groups are torn that lie where others were
+    // needed a moment before.
+    for seed in 0..60 {
+        simulate(seed, async {
+            let core = Core::begin(2, TopicConfig::default()).await;
+            core.disk.set_pace(seed);
+            core.disk.slow(When::verb(Verb::Write).on(of_log).from_then_on(), Duration::from_millis(50));
+            core.disk.cut(When::verb(Verb::Write).on(is_journal).after(32 + 16 * (seed % 3)));
+            let log = &core.logs[0];
+            for number in 0.. {
+                if try_append(log, 15_000).is_err() {
+                    break;
+                }
+                let stage = if number % 5 == 0 { Stage::Durable } else { Stage::Written };
+                if log.wait(log.end_offset(), stage).await.is_err() {
+                    break;
+                }
+            }
+            let disk = core.disk.reopen(seed);
+            let bytes = disk.disk().read_file(&Journal::path(Path::new(DIR), 0)).await.unwrap();
+            assert_eq!(read(&bytes[..], 0).unwrap().damage, None, "seed {seed}");
+        });
+    }
 }

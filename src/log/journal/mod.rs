@@ -13,7 +13,7 @@
 //! there: written to its segment with what came before and after, in large writes, some
 //! time later. The journal holds a copy meanwhile. Group by group it is written from the
 //! front to the end of a region, then the next region, round and round; a region is free
-//! again when all logs that have something in it have filed and flushed past it.
+//! again when all logs that have something in it have filed and flushed past it. One region more stays free.
 //!
 //! The file is written full of zeroes before its first use, in the background: what is
 //! written later overwrites blocks, which costs the file system nothing. While there is no

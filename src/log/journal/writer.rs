@@ -33,6 +33,9 @@ enum Step {
 struct Group {
     bytes: Rc<Buffer>,
     position: u64,
+    sequence: u64,
+    /// Groups of before lie where it goes, and behind.
+    overwrites: bool,
     /// Each log, and up to where it is in the group.
     logs: Vec<(Rc<Inner>, Point)>,
     durable: bool,
@@ -50,7 +53,10 @@ impl Journal {
                     clock::timeout(left, self.work.wait()).await;
                 }
                 Step::Write(group) => self.write(&opened, group).await,
-                Step::Flush => self.flush(&opened).await,
+                Step::Flush => {
+                    let last = self.state.borrow().sequence - 1;
+                    self.flush(&opened, last).await;
+                }
             }
         }
     }
@@ -136,16 +142,26 @@ impl Journal {
             oldest: state.regions.front().expect("there is one").first_sequence,
             durable: state.durable,
         };
+        let overwrites = state.filled == 0;
         state.sequence += 1;
         state.filled += size;
         if region_is_new || self.memory.is_pressed() {
             self.filing.raise();
         }
-        Some(Group { bytes: Rc::new(builder.finish(head)), position, logs: taken, durable })
+        let bytes = Rc::new(builder.finish(head));
+        Some(Group { bytes, position, sequence: head.sequence, overwrites, logs: taken, durable })
     }
 
     async fn write(&self, opened: &Opened, group: Group) {
-        let Group { bytes, position, logs, durable } = group;
+        let Group { bytes, position, sequence, overwrites, logs, durable } = group;
+        if overwrites && !self.state.borrow().unflushed.is_empty() {
+            // A torn write leaves neither this group nor the old ones that it hits: one that says that they are not
+            // needed any more has to be there then.
+            self.flush(opened, sequence - 1).await;
+            if self.state.borrow().failed {
+                return;
+            }
+        }
         let _urgent = self.memory.turns.begin_write(true);
         // A write that is durable says nothing of those before it.
         let alone = self.state.borrow().unflushed.is_empty();
@@ -167,7 +183,7 @@ impl Journal {
             }
         }
         if durable && !alone {
-            self.flush(opened).await;
+            self.flush(opened, sequence).await;
         } else if !durable {
             for (log, _) in &logs {
                 log.note_flush_due(false);
@@ -175,12 +191,12 @@ impl Journal {
         }
     }
 
-    /// Makes durable what is written.
-    async fn flush(&self, opened: &Opened) {
-        let (sequence, logs) = {
+    /// Makes durable what is written: all groups up to `sequence`.
+    async fn flush(&self, opened: &Opened, sequence: u64) {
+        let logs = {
             let mut state = self.state.borrow_mut();
             state.flush_at = None;
-            (state.sequence - 1, std::mem::take(&mut state.unflushed))
+            std::mem::take(&mut state.unflushed)
         };
         let _urgent = self.memory.turns.begin_write(true);
         if let Err(error) = opened.file.flush().await {
@@ -201,7 +217,8 @@ impl State {
         if !self.regions.is_empty() && self.filled + size <= shape.region_bytes {
             return true;
         }
-        if self.regions.len() >= shape.regions as usize {
+        // One stays free: that it is not needed any more the groups say that are written before it is used again.
+        if self.regions.len() + 1 >= shape.regions as usize {
             return false;
         }
         if !self.regions.is_empty() || self.filled > 0 {
