@@ -1,9 +1,9 @@
-//! A data directory goes from Apache Kafka to corelog and back, twice: all that a client can see stays the same, Kafka
+//! Two data directories go from Apache Kafka to corelog and back, twice: all that a client can see stays the same, Kafka
 //! has nothing to complain of, also when Kafka is killed at last, and an idempotent producer that outlives all of these brokers goes on with its sequence.
 
 mod harness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,14 +37,31 @@ struct Scene {
 }
 
 impl Scene {
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    /// The data directories; that of the metadata is the first.
+    fn dirs(&self) -> [PathBuf; 2] {
+        ["data", "b"].map(|name| self.folder.path().join(name))
     }
 
-    /// Starts a broker on the directory and waits until it answers.
+    /// The directory of each partition. Nobody serves them.
+    fn places(&self) -> BTreeMap<String, PathBuf> {
+        let mut places = BTreeMap::new();
+        for dir in self.dirs() {
+            for entry in std::fs::read_dir(&dir).unwrap().map(Result::unwrap) {
+                let name = entry.file_name().into_string().unwrap();
+                // What is deleted is renamed first.
+                if entry.file_type().unwrap().is_dir() && !name.starts_with("__cluster") && !name.contains('.') {
+                    assert_eq!(places.insert(name, dir.clone()), None, "{places:?}");
+                }
+            }
+        }
+        places
+    }
+
+    /// Starts a broker on the directories and waits until it answers.
     fn start(&self, kind: &Kind) -> Program {
-        let mut command = serve_command(kind, &self.data(), &format!("PLAINTEXT://{}", self.address));
-        command.args(["--cores", "2"]);
+        let mut command = serve_command(kind, &self.dirs()[0], &format!("PLAINTEXT://{}", self.address));
+        command.args(["--cores", "2", "--set"]);
+        command.arg(format!("log.dirs={}", self.dirs().map(|dir| dir.display().to_string()).join(",")));
         // It lives for seconds: what makes a JVM fast later is not worth its time.
         command.env("KAFKA_JVM", "-Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto");
         let own: &[&str] = if *kind == Kind::ApacheKafka { KAFKAS } else { &["journal.bytes.per.core=4194304"] };
@@ -121,6 +138,13 @@ fn same(before: &str, after: &str) {
     assert!(before == after, "line {at} differs; before:\n{}\nafter:\n{}", part(&before), part(&after));
 }
 
+/// Every partition of before is where it was.
+#[track_caller]
+fn stay(before: &BTreeMap<String, PathBuf>, after: &BTreeMap<String, PathBuf>) {
+    let moved: Vec<_> = before.iter().filter(|(name, dir)| after.get(*name) != Some(*dir)).collect();
+    assert!(moved.is_empty(), "{moved:?} are elsewhere: {after:?}");
+}
+
 /// The producer ids in a partition's batches, and the sequence numbers they begin and end with.
 fn sequences(dir: &Path) -> Vec<(i64, i32, i32)> {
     let mut logs: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -161,6 +185,9 @@ fn there_and_back_twice_and_once_killed() {
     let aborted = |state: &str| state.matches("'second' 'aborted").count();
     assert_eq!(aborted(&state), 60, "aborted records are read, but not by those who read what is committed");
     scene.stop(&kafka, broker);
+    let places = scene.places();
+    let used: BTreeSet<&PathBuf> = places.values().collect();
+    assert_eq!(used.len(), 2, "both directories hold partitions: {places:?}");
 
     for turn in 1..=2 {
         broker = scene.start(&corelog);
@@ -179,6 +206,7 @@ fn there_and_back_twice_and_once_killed() {
         state = scene.state();
         let complaints = scene.stop(&corelog, broker);
         assert_eq!(complaints, "", "corelog complains");
+        stay(&places, &scene.places());
 
         broker = scene.start(&kafka);
         same(&state, &scene.state());
@@ -200,7 +228,9 @@ fn there_and_back_twice_and_once_killed() {
     same(&state, &scene.state());
     assert_eq!(scene.stop(&corelog, broker), "", "corelog complains");
 
-    let of_lasting = sequences(&scene.data().join("lasting-0"));
+    let after = scene.places();
+    stay(&places, &after);
+    let of_lasting = sequences(&after["lasting-0"].join("lasting-0"));
     assert_eq!(of_lasting.len(), 50, "batches of one record, ten in each round");
     let (producer, ..) = of_lasting[0];
     let expected: Vec<_> = (0..50).map(|number| (producer, number, number)).collect();
