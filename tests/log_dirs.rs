@@ -7,12 +7,15 @@ mod harness;
 
 use corelog::record::{Codec, Scratch, iterate};
 use harness::broker::{Broker, Kind, Options, allowed_cpus, free_ports, serve_command};
-use harness::client::{Client, batch, name, now_ms};
+use harness::client::{Client, batch, name, now_ms, text};
 use harness::drive::{Drive, SmallFileSystem, in_own_namespace};
 use harness::program::Program;
 use harness::wait::{PATIENCE, seconds};
 use harness::{unique, wait};
+use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -541,5 +544,94 @@ fn a_full_drive_refuses_its_own_partitions_records_only() {
     test.produced.retain(|(of, _), _| *of != filler);
     wait::until("space", seconds(60), || (test.produce(&topic, 1 - other) == NONE).then_some(()));
     test.check();
+    test.broker.stop();
+}
+
+/// What a client that asks hears of a partition, everything but Metadata: the codes.
+fn codes_of(test: &mut Test, topic: &str, partition: i32, dirs: &[&Path]) -> BTreeSet<i16> {
+    let client = &mut test.client;
+    let mut codes = BTreeSet::from([
+        client.produce(topic, partition, batch(Codec::None, now_ms(), &[b"x"])).0,
+        client.fetch(topic, partition, 0).error_code,
+    ]);
+    for timestamp in [-2, -1, 5] {
+        let wanted = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
+        let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        codes.insert(client.ask(7, &request).topics[0].partitions[0].error_code);
+    }
+    let wanted = OffsetForLeaderPartition::default().with_partition(partition).with_current_leader_epoch(-1);
+    let of = OffsetForLeaderTopic::default().with_topic(name(topic)).with_partitions(vec![wanted]);
+    let request = OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![of]);
+    codes.insert(client.ask(4, &request).topics[0].partitions[0].error_code);
+    let wanted = DeleteRecordsPartition::default().with_partition_index(partition);
+    let of = DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![wanted]);
+    let request = DeleteRecordsRequest::default().with_topics(vec![of]).with_timeout_ms(30_000);
+    codes.insert(client.ask(2, &request).topics[0].partitions[0].error_code);
+    for dir in dirs {
+        let of = AlterReplicaLogDirTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+        let to = AlterReplicaLogDir::default().with_path(text(dir.to_str().unwrap())).with_topics(vec![of]);
+        let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![to]);
+        codes.insert(client.ask(2, &request).results[0].partitions[0].error_code);
+    }
+    codes
+}
+
+#[test]
+fn clients_are_told_of_a_failed_directory_as_kafka_tells_them() {
+    if !in_own_namespace("clients_are_told_of_a_failed_directory_as_kafka_tells_them") {
+        return;
+    }
+    let folder = harness::folder();
+    let drive = Drive::new("ext4");
+    let mut two = dirs(folder.path(), 2);
+    two[1] = drive.mounted().join("data");
+    let mut test = Test::new(options(folder.path(), &two));
+    if !test.broker.is_ours() {
+        return;
+    }
+    for expected in ["goes offline", "without a journal", "has failed", "close a partition"] {
+        test.broker.expect_error(expected);
+    }
+    let topic = unique("topic");
+    test.client.create_with(&topic, 4, &[("flush.messages", "1")]);
+    for partition in 0..4 {
+        assert_eq!(test.produce(&topic, partition), NONE);
+    }
+    let before = test.client.metadata(12, &topic);
+    let lost: BTreeSet<i32> = (0..4).filter(|partition| test.dir_of(&topic, *partition) == two[1]).collect();
+    assert_eq!(lost.len(), 2);
+    drive.cut(&mut 0x5eed);
+    let hit = *lost.first().unwrap();
+    wait::until("the directory to fail", seconds(60), || {
+        assert_eq!(test.produce(&topic, hit), STORAGE);
+        (test.described()[&two[1]].0 == STORAGE).then_some(())
+    });
+    // Whatever is asked, and wherever it is to go.
+    for partition in &lost {
+        assert_eq!(codes_of(&mut test, &topic, *partition, &[&two[0], &two[1]]), BTreeSet::from([STORAGE]));
+    }
+    let shown = wait::until("what has no leader", seconds(60), || {
+        let shown = test.client.metadata(12, &topic);
+        (shown.partitions.iter().filter(|partition| partition.leader_id.0 == -1).count() == 2).then_some(shown)
+    });
+    for (before, shown) in before.partitions.iter().zip(&shown.partitions) {
+        let expected = match lost.contains(&before.partition_index) {
+            false => before.clone(),
+            true => before
+                .clone()
+                .with_error_code(NO_LEADER)
+                .with_leader_id(BrokerId(-1))
+                .with_leader_epoch(before.leader_epoch + 1)
+                .with_isr_nodes(Vec::new())
+                .with_offline_replicas(before.replica_nodes.clone()),
+        };
+        assert_eq!(*shown, expected);
+    }
+    // Versions that cannot say it do not.
+    for version in [1, 4] {
+        let shown = test.client.metadata(version, &topic);
+        assert!(shown.partitions.iter().all(|partition| partition.offline_replicas.is_empty()));
+    }
     test.broker.stop();
 }

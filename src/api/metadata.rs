@@ -9,7 +9,8 @@
 //! - v13 top-level error code (KIP-1102): never set.
 //! - Brokers are those of `advertise`, with the addresses of the listener that the client
 //!   came in on. The controller is the broker that was asked.
-//! - v5 offline replicas: a partition whose files cannot be used has none online.
+//! - A partition whose data directory has failed has no leader (LEADER_NOT_AVAILABLE) and nobody in sync, as Kafka shows it by
+//!   default (KIP-966); v5: its one replica is among the offline ones.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -175,18 +176,20 @@ async fn create(core: &Core, names: Vec<String>) -> Vec<(String, Code)> {
 }
 
 fn known(core: &Core, topic: &Topic, operations: bool) -> MetadataResponseTopic {
+    let (image, node) = (core.image(), core.config().node_id);
     let partitions = topic.partitions.iter().map(|(index, state)| {
-        let leader = BrokerId(brokers::leader_of(core, topic.id, *index).0);
         // Replicas are hosts in our metadata; a client is shown the broker that answers
         // for the core that owns the partition.
-        let code = if state.leader.is_some() { errors::NONE } else { Code::LeaderNotAvailable.code() };
-        MetadataResponsePartition::default()
-            .with_error_code(code)
+        let broker = BrokerId(brokers::leader_of(core, topic.id, *index).0);
+        let shown = MetadataResponsePartition::default()
             .with_partition_index(*index)
-            .with_leader_id(if state.leader.is_some() { leader } else { BrokerId(-1) })
             .with_leader_epoch(state.leader_epoch.0)
-            .with_replica_nodes(vec![leader])
-            .with_isr_nodes(vec![leader])
+            .with_replica_nodes(vec![broker])
+            .with_offline_replicas(if image.is_offline(node, state) { vec![broker] } else { Vec::new() });
+        match state.leader {
+            Some(_) => shown.with_error_code(errors::NONE).with_leader_id(broker).with_isr_nodes(vec![broker]),
+            None => shown.with_error_code(Code::LeaderNotAvailable.code()).with_leader_id(BrokerId(-1)),
+        }
     });
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))

@@ -18,6 +18,18 @@ use crate::base::{LeaderEpoch, NodeId, Offset, Uuid};
 /// `PartitionChangeRecord.leader`: the leader stays.
 const LEADER_UNCHANGED: i32 = -2;
 
+/// `DirectoryId.MIGRATING`, `UNASSIGNED` and `LOST`: where a replica lies was not said, or nobody has chosen it yet, or it is
+/// in one of those that are offline.
+const MIGRATING: Uuid = Uuid::ZERO;
+const UNASSIGNED: Uuid = reserved(1);
+const LOST: Uuid = reserved(2);
+
+const fn reserved(number: u8) -> Uuid {
+    let mut id = [0; 16];
+    id[15] = number;
+    Uuid(id)
+}
+
 /// `ConfigResource.Type`: what a configuration belongs to, by the wire's number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ResourceType(pub i8);
@@ -213,6 +225,18 @@ impl Image {
 
     pub fn broker(&self, node: NodeId) -> Option<&RegisterBrokerRecord> {
         self.brokers.get(&node.0).map(Rc::as_ref)
+    }
+
+    /// Whether a node's replica of a partition lies in a log directory that has failed or is missing, or the node is not
+    /// registered (`BrokerRegistration.hasOnlineDir`). A replica without a directory is not, and none of a node that was
+    /// registered without any.
+    pub fn is_offline(&self, node: NodeId, state: &PartitionState) -> bool {
+        let Some(broker) = self.broker(node) else { return true };
+        match state.directory_of(node) {
+            None | Some(MIGRATING | UNASSIGNED) => false,
+            Some(LOST) => true,
+            Some(directory) => !broker.log_dirs.is_empty() && !broker.log_dirs.contains(&directory),
+        }
     }
 
     /// All registered brokers in the order of their ids.
@@ -488,8 +512,8 @@ fn change_registration(broker: &mut RegisterBrokerRecord, change: &BrokerRegistr
 impl PartitionState {
     fn from_record(record: &PartitionRecord) -> PartitionState {
         let mut directories = record.directories.clone();
-        // Older versions have none: `DirectoryId.MIGRATING`, which is the zero id.
-        directories.resize(record.replicas.len(), Uuid::ZERO);
+        // Older versions have none.
+        directories.resize(record.replicas.len(), MIGRATING);
         PartitionState {
             replicas: record.replicas.clone(),
             directories,
