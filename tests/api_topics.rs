@@ -1,5 +1,5 @@
 //! The APIs about topics and the cluster over a socket, in every version that is served: Metadata, CreateTopics,
-//! CreatePartitions, DeleteTopics, DescribeConfigs, DescribeCluster; and ListOffsets.
+//! CreatePartitions, DeleteTopics, DescribeConfigs, DescribeCluster, the reassignments; and ListOffsets.
 //!
 //! With `CORELOG_TEST_BROKER=kafka` the same conversations run against Apache Kafka: its codes and words are expected.
 
@@ -8,12 +8,14 @@ mod harness;
 use harness::broker::{Broker, Options};
 use harness::client::{Client, creating, name, option, text, topic};
 use harness::{unique, wait};
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
+use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -32,6 +34,7 @@ const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
 const POLICY_VIOLATION: i16 = 44;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
+const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
 
@@ -180,6 +183,82 @@ fn what_is_refused_and_in_which_words() {
     let words = "You may not specify both topic name and topic id.";
     let both = state().with_name(Some(name(&there))).with_topic_id(id);
     assert_eq!(delete(both), (INVALID_REQUEST, words.to_string()));
+}
+
+#[test]
+fn a_partition_is_put_where_it_is_and_nowhere_else() {
+    let (_broker, mut client) = host();
+    let there = unique("put");
+    assert_eq!(client.create(7, topic(&there, 2, 1)).error_code, NONE);
+    let leader = client.wait_for(&there, 2).partitions[0].leader_id;
+    let invalid = |words: &str| (INVALID_REPLICA_ASSIGNMENT, Some(words.to_string()));
+    for version in 0..=1 {
+        let mut put = |topic: &str, partition: i32, replicas: Option<Vec<i32>>, may_resize: bool| {
+            let replicas = replicas.map(|ids| ids.into_iter().map(BrokerId).collect());
+            let wanted = ReassignablePartition::default().with_partition_index(partition).with_replicas(replicas);
+            let wanted = ReassignableTopic::default().with_name(name(topic)).with_partitions(vec![wanted]);
+            let mut request = AlterPartitionReassignmentsRequest::default().with_topics(vec![wanted]);
+            if version > 0 {
+                request.allow_replication_factor_change = may_resize;
+            }
+            let mut answer = client.ask(version, &request);
+            assert_eq!((answer.error_code, answer.error_message), (NONE, None));
+            assert_eq!(answer.allow_replication_factor_change, version == 0 || may_resize);
+            let of = answer.responses.remove(0);
+            let result = &of.partitions[0];
+            assert_eq!((&*of.name.0, result.partition_index), (topic, partition));
+            (result.error_code, result.error_message.as_deref().map(str::to_string))
+        };
+        for may_resize in [true, false] {
+            assert_eq!(put(&there, 1, Some(vec![leader.0]), may_resize), (NONE, None));
+        }
+        let words = "The manual partition assignment includes an empty replica list.";
+        assert_eq!(put(&there, 0, Some(vec![]), true), invalid(words));
+        let words = "The manual partition assignment includes broker 77, but no such broker is registered.";
+        assert_eq!(put(&there, 0, Some(vec![leader.0, 77]), false), invalid(words));
+        let words =
+            format!("The manual partition assignment includes the broker {leader} more than once.", leader = leader.0);
+        assert_eq!(put(&there, 0, Some(vec![leader.0, leader.0]), true), invalid(&words));
+        assert_eq!(put(&there, 0, None, true), (NO_REASSIGNMENT_IN_PROGRESS, None));
+        let words = format!("Unable to find partition {there}:2.");
+        assert_eq!(put(&there, 2, Some(vec![leader.0]), true), (UNKNOWN_TOPIC_OR_PARTITION, Some(words)));
+        let words = "Unable to find a topic named not-there.";
+        assert_eq!(put("not-there", 0, None, true), (UNKNOWN_TOPIC_OR_PARTITION, Some(words.to_string())));
+    }
+    let named = ListPartitionReassignmentsTopics::default().with_name(name(&there)).with_partition_indexes(vec![0, 7]);
+    let other = ListPartitionReassignmentsTopics::default().with_name(name("not-there"));
+    for topics in [None, Some(vec![]), Some(vec![named, other])] {
+        let request = ListPartitionReassignmentsRequest::default().with_topics(topics);
+        assert_eq!(client.ask(0, &request), ListPartitionReassignmentsResponse::default().with_error_message(None));
+    }
+}
+
+/// Where every core is a broker, a partition belongs to one of them, and stays there.
+#[test]
+fn a_partition_cannot_be_put_on_another_core() {
+    let broker = Broker::start();
+    if !broker.is_corelog() || broker.addresses().len() < 2 {
+        return;
+    }
+    let mut client = Client::to(broker.addresses()[0]);
+    let there = unique("put");
+    assert_eq!(client.create(7, topic(&there, 1, 1)).error_code, NONE);
+    let leader = client.wait_for(&there, 1).partitions[0].leader_id;
+    let brokers = client.ask(12, &MetadataRequest::default().with_topics(Some(vec![]))).brokers;
+    let other = brokers.iter().map(|broker| broker.node_id).find(|id| *id != leader).unwrap();
+    for (replicas, may_resize, expected) in [
+        (vec![leader], true, NONE),
+        (vec![other], true, INVALID_REPLICA_ASSIGNMENT),
+        (vec![leader, other], true, INVALID_REPLICA_ASSIGNMENT),
+        (vec![leader, other], false, INVALID_REPLICATION_FACTOR),
+    ] {
+        let wanted = ReassignablePartition::default().with_partition_index(0).with_replicas(Some(replicas));
+        let wanted = ReassignableTopic::default().with_name(name(&there)).with_partitions(vec![wanted]);
+        let request = AlterPartitionReassignmentsRequest::default()
+            .with_topics(vec![wanted])
+            .with_allow_replication_factor_change(may_resize);
+        assert_eq!(client.ask(1, &request).responses[0].partitions[0].error_code, expected);
+    }
 }
 
 #[test]

@@ -2,9 +2,12 @@
 
 mod harness;
 
-use harness::broker::Broker;
+use harness::broker::{Broker, Options};
+use harness::client::Client;
 use harness::program::{Program, run};
 use harness::{unique, wait};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -122,6 +125,76 @@ fn options_are_changed() {
     run("configs", &[&of_all[..], &["--alter", "--delete-config", "log.retention.ms"]].concat());
     let described = run("topics", &["--describe", "--topic", &topic]);
     assert!(described.contains("max.message.bytes=2000"), "{described}");
+}
+
+/// Partitions go to another data directory by the tool that administrators have for it, under a bound on its speed.
+#[test]
+fn partitions_go_to_another_directory() {
+    let folder = harness::folder();
+    let dirs = ["data", "b"].map(|name| folder.path().join(name).display().to_string());
+    let options = Options { data_in: Some(folder.path().to_owned()), ..Options::default() };
+    let broker = Broker::with(options.set(&format!("log.dirs={},{}", dirs[0], dirs[1])));
+    if !broker.is_ours() {
+        return;
+    }
+    let topic = unique("placed");
+    let mut client = Client::to(broker.addresses()[0]);
+    client.create_with(&topic, 2, &[]);
+    let leader = |client: &mut Client, partition: usize| client.wait_for(&topic, 2).partitions[partition].leader_id.0;
+    let leaders = [leader(&mut client, 0), leader(&mut client, 1)];
+    let run = |name: &str, arguments: &[&str]| run(&mut tool(&broker, name, arguments), TOOL);
+
+    // Where each of them is.
+    let shown = run("log-dirs", &["--describe", "--topic-list", &topic]);
+    let json = shown.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{shown}"));
+    let described: serde_json::Value = serde_json::from_str(json).unwrap();
+    let mut places = BTreeMap::new();
+    for of in described["brokers"].as_array().unwrap() {
+        for dir in of["logDirs"].as_array().unwrap() {
+            assert!(dir["error"].is_null(), "{dir}");
+            for partition in dir["partitions"].as_array().unwrap() {
+                let named = partition["partition"].as_str().unwrap().to_string();
+                places.insert(named, dir["logDir"].as_str().unwrap().to_string());
+            }
+        }
+    }
+    let other = |partition: usize| match places[&format!("{topic}-{partition}")] == dirs[0] {
+        true => &dirs[1],
+        false => &dirs[0],
+    };
+
+    let file = folder.path().join("moves.json");
+    let file = file.to_str().unwrap();
+    let partitions = [0, 1].map(|at| {
+        let to = [other(at)];
+        serde_json::json!({ "topic": topic, "partition": at, "replicas": [leaders[at]], "log_dirs": to })
+    });
+    std::fs::write(file, serde_json::json!({ "version": 1, "partitions": partitions }).to_string()).unwrap();
+    let plan = ["--reassignment-json-file", file];
+    let throttle = ["--execute", "--replica-alter-log-dirs-throttle", "10000000"];
+    let executed = run("reassign-partitions", &[&plan[..], &throttle].concat());
+    for said in ["throttle limit was set to 10000000 B/s", "Successfully started partition reassignments for"] {
+        assert!(executed.contains(said), "{executed}");
+    }
+    for partition in 0..2 {
+        let said = format!("Successfully started moving log directory to {} for replica", other(partition));
+        assert!(executed.contains(&said), "{executed}");
+    }
+    for partition in 0..2 {
+        let moved = Path::new(other(partition)).join(format!("{topic}-{partition}"));
+        let before = Path::new(&places[&format!("{topic}-{partition}")]).join(format!("{topic}-{partition}"));
+        wait::until("the partition in its new directory", TOOL, || (moved.exists() && !before.exists()).then_some(()));
+    }
+    let verified = run("reassign-partitions", &[&plan[..], &["--verify"]].concat());
+    for (partition, leader) in leaders.iter().enumerate() {
+        for said in [
+            format!("Reassignment of partition {topic}-{partition} is completed."),
+            format!("Reassignment of replica {topic}-{partition}-{leader} completed successfully."),
+        ] {
+            assert!(verified.contains(&said), "{verified}");
+        }
+    }
+    assert!(verified.contains("Clearing broker-level throttles"), "{verified}");
 }
 
 #[test]

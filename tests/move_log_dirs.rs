@@ -12,6 +12,8 @@ use harness::drive::next_random;
 use harness::wait::seconds;
 use harness::{crash, unique, wait};
 use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,9 +21,13 @@ use std::time::Duration;
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const NOT_LEADER: i16 = 6;
 const REPLICA_NOT_AVAILABLE: i16 = 9;
 const STORAGE: i16 = 56;
 const LOG_DIR_NOT_FOUND: i16 = 57;
+
+/// `ConfigResource.Type`.
+const BROKER: i8 = 4;
 
 type Of = (String, i32);
 
@@ -105,6 +111,20 @@ fn begin(clients: &mut [Client], dirs: &[PathBuf; 2], round: usize) -> BTreeMap<
     moves.into_iter().collect()
 }
 
+/// Sets the broker's bound on the bytes per second of its moves.
+fn limit_moves(client: &mut Client, bytes_per_second: &str) {
+    let brokers = client.ask(12, &MetadataRequest::default().with_topics(Some(vec![]))).brokers;
+    let option = AlterableConfig::default()
+        .with_name(text("replica.alter.log.dirs.io.max.bytes.per.second"))
+        .with_value(Some(text(bytes_per_second)));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(BROKER)
+        .with_resource_name(text(&brokers[0].node_id.0.to_string()))
+        .with_configs(vec![option]);
+    let answer = client.ask(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]));
+    assert_eq!(answer.responses[0].error_code, NONE, "{answer:?}");
+}
+
 /// Waits until nothing is on its way any more.
 fn settled(clients: &mut [Client]) -> BTreeMap<Of, Place> {
     wait::until("the end of all moves", seconds(60), || {
@@ -165,6 +185,7 @@ fn records_and_commits_survive_moves_and_kills() {
         wait::until("nothing but the partitions", seconds(60), || (on_drive(dir) == expected).then_some(()));
     }
     broker.stop();
+    verify(&dirs);
 }
 
 #[test]
@@ -183,25 +204,52 @@ fn a_partition_goes_where_it_is_told_and_stays_there() {
     let value = vec![b'v'; 100_000];
     for _ in 0..30 {
         for partition in 0..2 {
-            let (code, _) = one[0].produce(&topic, partition, batch(Codec::None, now_ms(), &[&value]));
+            // Kafka shows a partition before its leader knows it.
+            let code = wait::until("a leader", seconds(60), || {
+                let (code, _) = one[0].produce(&topic, partition, batch(Codec::None, now_ms(), &[&value]));
+                (code != NOT_LEADER).then_some(code)
+            });
             assert_eq!(code, NONE);
         }
     }
     let before = settled(&mut one);
     let other = |dir: &PathBuf| if *dir == dirs[0] { dirs[1].clone() } else { dirs[0].clone() };
     let to = other(&before[&of(0)].dir);
+    // As slow as can be: what is on its way stays there.
+    limit_moves(&mut one[0], "0");
     let nowhere = folder.path().join("nowhere");
-    let unknown = (unique("unknown"), 0);
-    let asked =
-        [(of(0), to.clone()), (of(1), nowhere), (unknown.clone(), to.clone()), ((topic.clone(), 9), to.clone())];
+    let wished = unique("wished");
+    let asked = [
+        (of(0), to.clone()),
+        (of(1), nowhere),
+        ((wished.clone(), 0), to.clone()),
+        ((wished.clone(), 1), to.clone()),
+        (of(2), to.clone()),
+    ];
     let codes = ask(&mut one, &asked);
     let expected = BTreeMap::from([
         (of(0), NONE),
         (of(1), LOG_DIR_NOT_FOUND),
-        (unknown, UNKNOWN_TOPIC_OR_PARTITION),
-        ((topic.clone(), 9), UNKNOWN_TOPIC_OR_PARTITION),
+        ((wished.clone(), 0), UNKNOWN_TOPIC_OR_PARTITION),
+        ((wished.clone(), 1), UNKNOWN_TOPIC_OR_PARTITION),
+        (of(2), UNKNOWN_TOPIC_OR_PARTITION),
     ]);
     assert_eq!(codes, expected);
+    let on_its_way = Place { dir: before[&of(0)].dir.clone(), future: Some(to.clone()) };
+    wait::until("a copy", seconds(60), || (places(&mut one)[&of(0)] == on_its_way).then_some(()));
+    // What was wished of partitions that were not there, once they are.
+    one[0].create_with(&wished, 3, &[]);
+    let more = CreatePartitionsTopic::default().with_name(name(&topic)).with_count(3).with_assignments(None);
+    let more = CreatePartitionsRequest::default().with_topics(vec![more]).with_timeout_ms(30_000);
+    assert_eq!(one[0].ask(3, &more).results[0].error_code, NONE);
+    one[0].wait_for(&topic, 3);
+    let is_there = |places: &BTreeMap<Of, Place>, of: &Of| places.get(of).is_some_and(|place| place.dir == to);
+    wait::until("the new partitions where they were to be", seconds(60), || {
+        let places = places(&mut one);
+        [(wished.clone(), 0), (wished.clone(), 1), of(2)].iter().all(|of| is_there(&places, of)).then_some(())
+    });
+    assert_eq!(places(&mut one)[&of(0)], on_its_way);
+    limit_moves(&mut one[0], "9223372036854775807");
     arrived(&mut one, &BTreeMap::from([(of(0), to.clone()), (of(1), before[&of(1)].dir.clone())]));
     // Where it is already, and at once back again: the last word counts.
     assert_eq!(ask(&mut one, &[(of(0), to.clone())])[&of(0)], NONE);
@@ -230,7 +278,7 @@ fn a_partition_goes_where_it_is_told_and_stays_there() {
         }
         broker.launch();
         one = clients(&broker);
-        one[0].wait_for(&topic, 2);
+        one[0].wait_for(&topic, 3);
         assert_eq!(settled(&mut one)[&of(0)].dir, to);
         all(&mut one, 31);
     }

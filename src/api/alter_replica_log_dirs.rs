@@ -5,8 +5,8 @@
 //! - A path that is not in `log.dirs`, spelled as DescribeLogDirs shows it: LOG_DIR_NOT_FOUND. A directory that has failed, or a
 //!   partition whose has: KAFKA_STORAGE_ERROR. A partition of another broker: REPLICA_NOT_AVAILABLE.
 //! - A partition that is named twice goes where the later one says, as in Kafka.
-//! - Not done: Kafka remembers where a partition is to go that does not exist yet; here it is UNKNOWN_TOPIC_OR_PARTITION
-//!   and no more.
+//! - Of a partition that does not exist yet it is remembered, as long as the process lives, and the answer is
+//!   UNKNOWN_TOPIC_OR_PARTITION all the same (`ReplicaManager.alterReplicaLogDirs`).
 //! - v2 is flexible.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ use super::errors::{self, Code};
 use super::scatter;
 use super::target::{self, Target};
 use crate::base::DirIndex;
+use crate::metadata::Intention;
+use crate::metadata::controller::Wish;
 use crate::shard::Core;
 use crate::shard::messages::{Answer, Call};
 use crate::shard::mover::{self, MoveRefusal, Wanted};
@@ -41,12 +43,17 @@ pub async fn handle(core: &Rc<Core>, request: AlterReplicaLogDirsRequest) -> Alt
         }
     }
     let mut codes: BTreeMap<(StrBytes, i32), i16> = BTreeMap::new();
-    let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+    let (mut here, mut elsewhere, mut wishes) = (Vec::new(), Vec::new(), Vec::new());
     for ((topic, partition), to) in asked {
-        let topic_id = core.image().topic(&topic).map(|topic| topic.id);
+        let image = core.image();
+        let topic_id = image.topic(&topic).filter(|of| of.partitions.contains_key(&partition)).map(|topic| topic.id);
         let found = match (to, topic_id) {
             (Err(code), _) => Err(code),
-            (_, None) => Err(Code::UnknownTopicOrPartition),
+            (Ok(to), None) => {
+                let directory = core.dirs().get(to).id();
+                wishes.push(Wish { topic: topic.to_string(), partition, directory });
+                Err(Code::UnknownTopicOrPartition)
+            }
             (Ok(to), Some(topic_id)) => {
                 let wanted = Wanted { topic_id, partition, to };
                 match target::find(core, topic_id, partition) {
@@ -64,6 +71,10 @@ pub async fn handle(core: &Rc<Core>, request: AlterReplicaLogDirsRequest) -> Alt
             Ok((Some(owner), wanted)) => elsewhere.push((owner, (of, wanted))),
             Err(code) => drop(codes.insert(of, code.code())),
         }
+    }
+    if !wishes.is_empty() {
+        // What cannot be noted while the process stops is forgotten by it anyway.
+        let _ = core.control(Intention::WishDirectories { wishes }).await;
     }
     let (places, wanted): (Vec<_>, Vec<_>) = here.into_iter().unzip();
     let mut done: Vec<_> = places.into_iter().zip(mover::begin(core, &wanted).await).collect();

@@ -14,6 +14,7 @@ pub mod errors;
 
 mod admin;
 mod alter_configs;
+mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod api_versions;
 mod config_changes;
@@ -37,6 +38,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
@@ -227,6 +229,10 @@ pub async fn dispatch(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply 
         ApiKey::AlterConfigs => answer(c, body, |r| alter_configs::handle(core, r)).await,
         ApiKey::IncrementalAlterConfigs => answer(c, body, |r| incremental_alter_configs::handle(core, r)).await,
         ApiKey::DescribeConfigs => answer(c, body, |r| describe_configs::handle(core, r, c)).await,
+        ApiKey::AlterPartitionReassignments => {
+            answer(c, body, |r| alter_partition_reassignments::handle(core, r, c)).await
+        }
+        ApiKey::ListPartitionReassignments => answer(c, body, list_partition_reassignments::handle).await,
         ApiKey::DescribeCluster => answer(c, body, |r| describe_cluster::handle(core, r, c)).await,
         ApiKey::InitProducerId => answer(c, body, |r| init_producer_id::handle(core, r, c)).await,
         ApiKey::FindCoordinator => answer(c, body, |r| find_coordinator::handle(core, r, c)).await,

@@ -166,6 +166,9 @@ pub const FILE_LOCK_MS_MAX: u64 = 30_000;
 /// Directories of `log.dirs`: each has a journal on every core, and a machine has fewer drives.
 pub const LOG_DIRS_MAX: usize = 64;
 
+/// Partitions that do not exist yet and have a directory to go to: their names are all that a client can have kept for it.
+pub const WISHES_MAX: usize = 10_000;
+
 /// Messages that one hand-over between cores carries at most: enough to spread its
 /// cost, few enough to keep the receiver's slice short.
 pub const MESH_BATCH_MAX: usize = 256;

@@ -104,7 +104,7 @@ fn run_while(config: BrokerConfig, serves: bool) -> Result<(), ServeError> {
     let directories::Opened { cluster_id, dirs, _locks } = found.read(cpus.len() as u16)?;
     let socket_dir = config.log_dirs[0].clone();
     let warmed_up = dirs.online().map(|(_, dir)| dir.path().to_owned()).collect();
-    let identity = Identity { cluster_id, dirs };
+    let identity = Identity { cluster_id, dirs, throttle: Arc::default() };
     let (askers, inquiries): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mailbox::mailbox()).unzip();
     let process = Arc::new(Process {
         setup: Setup { config: Arc::new(config), identity: Arc::new(identity), cores: cpus.len() as u16 },

@@ -197,6 +197,8 @@ options! {
             "Default of the topic option `min.compaction.lag.ms`.";
         log_cleaner_max_compaction_lag_ms: i64 = "log.cleaner.max.compaction.lag.ms" { default: NEVER, allowed: Allowed::AtLeast(1), change: Change::ClusterWide }
             "Default of the topic option `max.compaction.lag.ms`.";
+        replica_alter_log_dirs_io_max_bytes_per_second: i64 = "replica.alter.log.dirs.io.max.bytes.per.second" { default: NEVER, allowed: Allowed::AtLeast(0), change: Change::ClusterWide }
+            "Most bytes per second that are copied of partitions on their way from one data directory to another, all of them together. 0: they wait. The last step of a move is not held back.";
 
         // The metadata log.
         metadata_log_segment_bytes: i32 = "metadata.log.segment.bytes" { default: Some("1073741824"), allowed: Allowed::AtLeast(8_388_608) }

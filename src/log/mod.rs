@@ -62,7 +62,7 @@ use crate::runtime::disk::{Disk, File};
 pub use cleaner::{CleanError, Cleaned, Dirt, Means};
 pub use error::LogError;
 pub use memory::{Failure, Failures, Room, TailMemory};
-pub use mover::{Destination, Move, MoveError, MoveProgress, Moved};
+pub use mover::{Destination, Move, MoveError, MoveProgress, Moved, Throttle};
 pub use names::{
     LOG, OFFSET_INDEX, SNAPSHOT, SegmentFile, TIME_INDEX, TRANSACTION_INDEX, file_name, parse as parse_file_name,
 };

@@ -2,10 +2,11 @@
 //! carry it out, and the answer to send once they are durable.
 //!
 //! Everything here is a pure function: no I/O, no clock, no state besides the
-//! options. The checks, their order and their words are Kafka's
+//! options and what is wished of partitions to come. The checks, their order and their words are Kafka's
 //! (`ReplicationControlManager`, `ControllerApis`), because users and tools read
 //! them. Never knows Kafka's error codes; `api/` maps [`Reason`] to them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::configs::{self, ConfigChange};
@@ -14,6 +15,7 @@ use super::records::{
     BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, ConfigRecord, FeatureLevelRecord, MetadataRecord,
     PartitionChangeRecord, ProducerIdsRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
 };
+use crate::base::limits::WISHES_MAX;
 use crate::base::{LeaderEpoch, NodeId, Offset, Uuid};
 use crate::config::{BrokerConfig, TopicConfig};
 
@@ -113,6 +115,18 @@ pub enum Intention {
         node: NodeId,
         placed: Vec<Placed>,
     },
+    /// Where partitions are to lie that do not exist yet.
+    WishDirectories {
+        wishes: Vec<Wish>,
+    },
+}
+
+/// The log directory that a partition is to lie in once it exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub topic: String,
+    pub partition: i32,
+    pub directory: Uuid,
 }
 
 /// A replica and the log directory it lies in.
@@ -138,6 +152,7 @@ pub enum Answer {
     RegisterBroker(Result<i64, Refusal>),
     DirectoriesOffline,
     AssignDirectories,
+    WishDirectories,
 }
 
 /// A block of producer ids.
@@ -267,11 +282,17 @@ pub struct Controller {
     broker: BrokerConfig,
     /// Draws a new topic id.
     draw: Box<dyn Fn() -> Uuid>,
+    wishes: RefCell<Wishes>,
 }
 
 impl Controller {
     pub fn new(broker: BrokerConfig, draw: impl Fn() -> Uuid + 'static) -> Controller {
-        Controller { broker, draw: Box::new(draw) }
+        Controller { broker, draw: Box::new(draw), wishes: RefCell::default() }
+    }
+
+    /// Forgets what was wished of partitions that an image has.
+    pub fn forget_fulfilled(&self, image: &Image) {
+        self.wishes.borrow_mut().forget_fulfilled(image);
     }
 
     /// The records that a log without any starts with.
@@ -288,7 +309,9 @@ impl Controller {
         match intention {
             Intention::CreateTopics { topics, validate_only } => self.create_topics(image, topics, *validate_only),
             Intention::DeleteTopics { topics } => delete_topics(image, topics),
-            Intention::CreatePartitions { topics, validate_only } => create_partitions(image, topics, *validate_only),
+            Intention::CreatePartitions { topics, validate_only } => {
+                self.create_partitions(image, topics, *validate_only)
+            }
             Intention::AlterConfigs { changes, validate_only } => {
                 configs::alter(&self.broker, image, changes, *validate_only)
             }
@@ -296,6 +319,10 @@ impl Controller {
             Intention::RegisterBroker(registration) => register_broker(image, next, registration),
             Intention::DirectoriesOffline { node, directories } => directories_offline(image, *node, directories),
             Intention::AssignDirectories { node, placed } => assign_directories(image, *node, placed),
+            Intention::WishDirectories { wishes } => {
+                self.wishes.borrow_mut().add(image, wishes);
+                Plan { records: Vec::new(), answer: Answer::WishDirectories }
+            }
         }
     }
 
@@ -314,7 +341,8 @@ impl Controller {
             return refuse_all(Refusal::new(Reason::PolicyViolation, words));
         }
         let mut records = Vec::new();
-        let mut placer = Placer::new(image);
+        let wishes = self.wishes.borrow();
+        let mut placer = Placer::new(image, &wishes);
         let mut answers: Vec<(String, Result<NewTopicAnswer, Refusal>)> = Vec::new();
         let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
         for topic in topics.iter().filter(|topic| !twice.contains(topic.name.as_str())) {
@@ -357,6 +385,7 @@ impl Controller {
             return Err(Refusal::new(Reason::InvalidTopic, words));
         }
         let config = self.topic_config(image, topic)?;
+        placer.topic = name.clone();
         let partitions = self.place_topic(placer, topic)?;
 
         let id = (self.draw)();
@@ -380,6 +409,29 @@ impl Controller {
         let numbered = (0..).zip(&partitions);
         records.extend(numbered.map(|(number, state)| MetadataRecord::from(state.to_record(id, number))));
         Ok(answer)
+    }
+
+    fn create_partitions(&self, image: &Image, topics: &[MorePartitions], validate_only: bool) -> Plan {
+        let mut records = Vec::new();
+        let wishes = self.wishes.borrow();
+        let mut placer = Placer::new(image, &wishes);
+        let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
+        let mut answers: Vec<(String, Result<(), Refusal>)> = Vec::new();
+        for name in &twice {
+            answers.push((name.to_string(), Err(Refusal::new(Reason::InvalidRequest, "Duplicate topic name."))));
+        }
+        for topic in topics.iter().filter(|topic| !twice.contains(topic.name.as_str())) {
+            let grown = grow_topic(&mut placer, topic);
+            answers.push((topic.name.clone(), grown.map(|new| records.extend(new))));
+        }
+        if records.len() > RECORDS_PER_INTENTION_MAX {
+            let refused = topics.iter().map(|topic| (topic.name.clone(), Err(too_large()))).collect();
+            return Plan { records: Vec::new(), answer: Answer::CreatePartitions(refused) };
+        }
+        if validate_only {
+            records.clear();
+        }
+        Plan { records, answer: Answer::CreatePartitions(answers) }
     }
 
     fn topic_config(&self, image: &Image, topic: &NewTopic) -> Result<Config, Refusal> {
@@ -458,38 +510,82 @@ fn is_active(broker: &RegisterBrokerRecord) -> bool {
 /// `DirectoryId.UNASSIGNED`: the broker is to choose.
 const UNASSIGNED: Uuid = Uuid(1u128.to_be_bytes());
 
-/// Gives new replicas their log directories: of those of the broker the one that holds the fewest, with what the
-/// same intention places (`LogManager.nextLogDirs`; Kafka's controller leaves it to the broker, KIP-858).
+/// What is wished of partitions that do not exist yet (`LogManager.preferredLogDirs`): known as long as the process lives.
+#[derive(Debug, Default)]
+struct Wishes(BTreeMap<(String, i32), Uuid>);
+
+impl Wishes {
+    /// The last one counts. Of what cannot be, or is there, nothing is noted, and no more than [`WISHES_MAX`] at all.
+    fn add(&mut self, image: &Image, wishes: &[Wish]) {
+        for Wish { topic, partition, directory } in wishes {
+            let is_there = image.topic(topic).is_some_and(|topic| topic.partitions.contains_key(partition));
+            if is_there || *partition < 0 || validate_topic_name(topic).is_err() {
+                continue;
+            }
+            let of = (topic.clone(), *partition);
+            if self.0.len() < WISHES_MAX || self.0.contains_key(&of) {
+                self.0.insert(of, *directory);
+            }
+        }
+    }
+
+    fn of(&self, topic: &str, partition: i32) -> Option<Uuid> {
+        match self.0.is_empty() {
+            true => None,
+            false => self.0.get(&(topic.to_string(), partition)).copied(),
+        }
+    }
+
+    fn forget_fulfilled(&mut self, image: &Image) {
+        self.0
+            .retain(|(topic, number), _| image.topic(topic).is_none_or(|topic| !topic.partitions.contains_key(number)));
+    }
+}
+
+/// Gives new replicas their log directories: the one that is wished, or of those of the broker the one that holds the
+/// fewest, with what the same intention places (`LogManager.nextLogDirs`; Kafka's controller leaves it to the broker, KIP-858).
 struct Placer<'a> {
     image: &'a Image,
+    wishes: &'a Wishes,
+    /// Whose partitions are placed.
+    topic: String,
     placed: HashMap<Uuid, usize>,
 }
 
 impl<'a> Placer<'a> {
-    fn new(image: &'a Image) -> Placer<'a> {
-        Placer { image, placed: HashMap::new() }
+    fn new(image: &'a Image, wishes: &'a Wishes) -> Placer<'a> {
+        Placer { image, wishes, topic: String::new(), placed: HashMap::new() }
     }
 
-    fn place(&mut self, node: NodeId) -> Uuid {
+    fn place(&mut self, node: NodeId, partition: i32) -> Uuid {
         let Some(broker) = self.image.broker(node) else { return UNASSIGNED };
-        self.place_in(&broker.log_dirs, broker.cordoned_log_dirs.as_deref().unwrap_or_default())
+        let cordoned = broker.cordoned_log_dirs.as_deref().unwrap_or_default();
+        match self.wishes.of(&self.topic, partition).filter(|id| broker.log_dirs.contains(id) && !cordoned.contains(id))
+        {
+            Some(wished) => self.take(wished),
+            None => self.place_in(&broker.log_dirs, cordoned),
+        }
     }
 
     fn place_in(&mut self, directories: &[Uuid], cordoned: &[Uuid]) -> Uuid {
         let open = directories.iter().filter(|id| !cordoned.contains(id));
         let holds = |id: &Uuid| self.image.replicas_in(*id) + self.placed.get(id).copied().unwrap_or(0);
         let Some(chosen) = open.min_by_key(|id| holds(id)).copied() else { return UNASSIGNED };
-        *self.placed.entry(chosen).or_default() += 1;
-        chosen
+        self.take(chosen)
+    }
+
+    fn take(&mut self, directory: Uuid) -> Uuid {
+        *self.placed.entry(directory).or_default() += 1;
+        directory
     }
 }
 
 /// The state of a partition at its creation. The replicas that are up make the
 /// ISR, the first of them leads; there is at least one.
-fn new_partition(placer: &mut Placer<'_>, replicas: &[i32], isr: Vec<i32>) -> PartitionState {
+fn new_partition(placer: &mut Placer<'_>, number: i32, replicas: &[i32], isr: Vec<i32>) -> PartitionState {
     PartitionState {
         replicas: replicas.to_vec(),
-        directories: replicas.iter().map(|replica| placer.place(NodeId(*replica))).collect(),
+        directories: replicas.iter().map(|replica| placer.place(NodeId(*replica), number)).collect(),
         leader: Some(NodeId(isr[0])),
         isr,
         removing_replicas: Vec::new(),
@@ -539,13 +635,21 @@ fn place(placer: &mut Placer<'_>, from: usize, count: i32, factor: i16) -> Resul
             [&brokers[start..], &brokers[..start]].concat()
         };
         let replicas = &[turn(&active), turn(&fenced)].concat()[..factor as usize];
-        new_partition(placer, replicas, active_of(image, replicas))
+        new_partition(placer, (from + number) as i32, replicas, active_of(image, replicas))
     };
     Ok((0..count as usize).map(partition).collect())
 }
 
-/// `validateManualPartitionAssignment`.
-fn validate_assignment(image: &Image, replicas: &[i32], factor: Option<usize>) -> Result<(), Refusal> {
+/// Checks the brokers that are to hold a partition, as many as `factor` if that is known
+/// (`validateManualPartitionAssignment`).
+///
+/// # Errors
+/// Kafka's words on what is wrong with them.
+pub fn validate_assignment(
+    is_registered: impl Fn(i32) -> bool,
+    replicas: &[i32],
+    factor: Option<usize>,
+) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal::new(Reason::InvalidReplicaAssignment, why));
     if replicas.is_empty() {
         return refuse("The manual partition assignment includes an empty replica list.".to_string());
@@ -553,7 +657,7 @@ fn validate_assignment(image: &Image, replicas: &[i32], factor: Option<usize>) -
     let mut sorted = replicas.to_vec();
     sorted.sort_unstable();
     for (i, broker) in sorted.iter().enumerate() {
-        if image.broker(NodeId(*broker)).is_none() {
+        if !is_registered(*broker) {
             return refuse(format!(
                 "The manual partition assignment includes broker {broker}, but no such broker is registered."
             ));
@@ -581,7 +685,7 @@ fn assigned_partition(placer: &mut Placer<'_>, number: i32, replicas: &[i32]) ->
         );
         return Err(Refusal::new(Reason::InvalidReplicaAssignment, words));
     }
-    Ok(new_partition(placer, replicas, isr))
+    Ok(new_partition(placer, number, replicas, isr))
 }
 
 fn place_by_hand(placer: &mut Placer<'_>, topic: &NewTopic) -> Result<Vec<PartitionState>, Refusal> {
@@ -603,7 +707,7 @@ fn place_by_hand(placer: &mut Placer<'_>, topic: &NewTopic) -> Result<Vec<Partit
             let words = format!("Found multiple manual partition assignments for partition {number}");
             return Err(Refusal::new(Reason::InvalidReplicaAssignment, words));
         }
-        validate_assignment(image, replicas, factor)?;
+        validate_assignment(|id| image.broker(NodeId(id)).is_some(), replicas, factor)?;
         factor = Some(replicas.len());
         states.insert(*number, assigned_partition(placer, *number, replicas)?);
     }
@@ -675,28 +779,6 @@ fn delete_topics(image: &Image, topics: &[TopicToDelete]) -> Plan {
     Plan { records, answer: Answer::DeleteTopics(answers) }
 }
 
-fn create_partitions(image: &Image, topics: &[MorePartitions], validate_only: bool) -> Plan {
-    let mut records = Vec::new();
-    let mut placer = Placer::new(image);
-    let twice = repeated(topics.iter().map(|topic| topic.name.as_str()));
-    let mut answers: Vec<(String, Result<(), Refusal>)> = Vec::new();
-    for name in &twice {
-        answers.push((name.to_string(), Err(Refusal::new(Reason::InvalidRequest, "Duplicate topic name."))));
-    }
-    for topic in topics.iter().filter(|topic| !twice.contains(topic.name.as_str())) {
-        let grown = grow_topic(&mut placer, topic);
-        answers.push((topic.name.clone(), grown.map(|new| records.extend(new))));
-    }
-    if records.len() > RECORDS_PER_INTENTION_MAX {
-        let refused = topics.iter().map(|topic| (topic.name.clone(), Err(too_large()))).collect();
-        return Plan { records: Vec::new(), answer: Answer::CreatePartitions(refused) };
-    }
-    if validate_only {
-        records.clear();
-    }
-    Plan { records, answer: Answer::CreatePartitions(answers) }
-}
-
 fn grow_topic(placer: &mut Placer<'_>, more: &MorePartitions) -> Result<Vec<MetadataRecord>, Refusal> {
     let image = placer.image;
     let unknown = Refusal { reason: Reason::UnknownTopicOrPartition, message: None };
@@ -713,6 +795,7 @@ fn grow_topic(placer: &mut Placer<'_>, more: &MorePartitions) -> Result<Vec<Meta
         );
         return Err(Refusal::new(Reason::InvalidPartitions, words));
     }
+    placer.topic = more.name.clone();
     let factor = topic.partitions.values().next().map_or(1, |state| state.replicas.len());
     let states = match &more.assignments {
         None => place(placer, now, added as i32, factor as i16)?,
@@ -726,7 +809,7 @@ fn grow_topic(placer: &mut Placer<'_>, more: &MorePartitions) -> Result<Vec<Meta
         Some(assignments) => {
             let mut states = Vec::new();
             for (i, replicas) in assignments.iter().enumerate() {
-                validate_assignment(image, replicas, Some(factor))?;
+                validate_assignment(|id| image.broker(NodeId(id)).is_some(), replicas, Some(factor))?;
                 states.push(assigned_partition(placer, (now + i) as i32, replicas)?);
             }
             states
@@ -803,7 +886,8 @@ fn register_broker(image: &Image, next: Offset, registration: &Registration) -> 
     let mut records = vec![registered.into(), unfenced.into()];
     let placed: HashMap<(Uuid, i32), Uuid> =
         registration.placed.iter().map(|placed| ((placed.topic, placed.partition), placed.directory)).collect();
-    let mut placer = Placer::new(image);
+    let wishes = Wishes::default();
+    let mut placer = Placer::new(image, &wishes);
     for topic in image.topics() {
         for (number, state) in &topic.partitions {
             let found_in = placed.get(&(topic.id, *number)).copied();

@@ -8,6 +8,7 @@
 //! More cases: `PROPTEST_CASES=5000 cargo test --lib partition::move_tests`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_lite::future::yield_now;
 use proptest::prelude::*;
@@ -176,7 +177,7 @@ impl Life {
             old,
             journal: Some(Rc::clone(&self.journals[to])),
             memory: Rc::clone(&self.memory),
-            bytes_per_second: f64::INFINITY,
+            throttle: Arc::default(),
         })
     }
 }

@@ -218,6 +218,9 @@ pub async fn run(core: Rc<Core>) {
                 let epoch = controller.journal.epoch();
                 let records = Arc::new(plan.records);
                 images::publish(&core, Committed { records: Arc::clone(&records), end, epoch }).await;
+                if matches!(intention, Intention::CreateTopics { .. } | Intention::CreatePartitions { .. }) {
+                    planner.forget_fulfilled(&core.image());
+                }
                 // Before the next intention, which may create the same names.
                 starts::forget(&core, &records).await;
                 let controller = Rc::clone(&controller);

@@ -40,6 +40,7 @@ use bytes::Bytes;
 use crate::base::budget::Budget;
 use crate::base::{CoreIndex, DirIndex};
 use crate::config::BrokerConfig;
+use crate::log::Throttle;
 use crate::metadata::image::PartitionState;
 use crate::metadata::{Image, configs};
 use crate::metrics::Requests;
@@ -68,6 +69,8 @@ pub type RequestHandler = Box<dyn Fn(Rc<Core>, ForwardedRequest) -> Pin<Box<dyn 
 pub struct Identity {
     pub cluster_id: String,
     pub dirs: Dirs,
+    /// How fast partitions go from one directory to another, of all cores.
+    pub throttle: Arc<Throttle>,
 }
 
 /// One core's world.
@@ -128,6 +131,7 @@ impl Core {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
+            self.identity.throttle.set(config.replica_alter_log_dirs_io_max_bytes_per_second as u64);
         }
         self.partitions.set_topic_defaults(config.topic_defaults());
         *self.config.borrow_mut() = Rc::new(config);

@@ -15,6 +15,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::messages::{Answer, Call};
@@ -230,7 +231,7 @@ async fn attempt(
         old: from.path().join(moved::old_name(&name, &unique)),
         journal: Some(Rc::clone(core.partitions.journal(moving.to))),
         memory: Rc::clone(core.partitions.memory(moving.to)),
-        bytes_per_second: f64::INFINITY,
+        throttle: Arc::clone(&core.identity.throttle),
     };
     forget_note(core, partition).await;
     let mut this = partition.begin_move(destination, &moving.progress).await?;

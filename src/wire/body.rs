@@ -61,6 +61,7 @@ macro_rules! as_the_crate {
 
 as_the_crate!(
     AlterConfigsRequest,
+    AlterPartitionReassignmentsRequest,
     AlterReplicaLogDirsRequest,
     ApiVersionsRequest,
     CreatePartitionsRequest,
@@ -79,6 +80,7 @@ as_the_crate!(
     JoinGroupRequest,
     LeaveGroupRequest,
     ListGroupsRequest,
+    ListPartitionReassignmentsRequest,
     MetadataRequest,
     OffsetForLeaderEpochRequest,
     SyncGroupRequest,

@@ -535,6 +535,50 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
             // ValidateOnly
             Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },
         ],
+        ApiKey::AlterPartitionReassignments => &[
+            // TimeoutMs
+            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+            // AllowReplicationFactorChange
+            Field { from: 1, to: LAST, array: false, kind: Kind::Fixed(1) },
+            // Topics
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // Name
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // Partitions
+                    Field {
+                        from: 0,
+                        to: LAST,
+                        array: true,
+                        kind: Kind::Struct(&[
+                            // PartitionIndex
+                            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+                            // Replicas
+                            Field { from: 0, to: LAST, array: true, kind: Kind::Fixed(4) },
+                        ]),
+                    },
+                ]),
+            },
+        ],
+        ApiKey::ListPartitionReassignments => &[
+            // TimeoutMs
+            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+            // Topics
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // Name
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // PartitionIndexes
+                    Field { from: 0, to: LAST, array: true, kind: Kind::Fixed(4) },
+                ]),
+            },
+        ],
         ApiKey::DescribeCluster => &[
             // IncludeClusterAuthorizedOperations
             Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(1) },

@@ -863,6 +863,8 @@ fn decode_any(api: ApiKey, version: i16, body: Bytes) -> Result<usize, WireError
         ApiKey::DescribeConfigs => one::<theirs::DescribeConfigsRequest>(version, body),
         ApiKey::CreatePartitions => one::<theirs::CreatePartitionsRequest>(version, body),
         ApiKey::DeleteGroups => one::<theirs::DeleteGroupsRequest>(version, body),
+        ApiKey::AlterPartitionReassignments => one::<theirs::AlterPartitionReassignmentsRequest>(version, body),
+        ApiKey::ListPartitionReassignments => one::<theirs::ListPartitionReassignmentsRequest>(version, body),
         ApiKey::DescribeCluster => one::<theirs::DescribeClusterRequest>(version, body),
         other => panic!("{other:?} is not decoded by the crate"),
     }

@@ -64,6 +64,8 @@ pub const SERVED: &[Served] = &[
     api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2),
     api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2),
     api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, 1),
+    api(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1, 0),
+    api(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, 0),
     api(ApiKey::DescribeCluster, "DescribeCluster", 0, 2, 0),
 ];
 

@@ -284,6 +284,8 @@ pub fn request(data: &[u8]) {
         ApiKey::DescribeConfigs => decode::<theirs::DescribeConfigsRequest>(body, version),
         ApiKey::CreatePartitions => decode::<theirs::CreatePartitionsRequest>(body, version),
         ApiKey::DeleteGroups => decode::<theirs::DeleteGroupsRequest>(body, version),
+        ApiKey::AlterPartitionReassignments => decode::<theirs::AlterPartitionReassignmentsRequest>(body, version),
+        ApiKey::ListPartitionReassignments => decode::<theirs::ListPartitionReassignmentsRequest>(body, version),
         ApiKey::DescribeCluster => decode::<theirs::DescribeClusterRequest>(body, version),
         other => panic!("{other:?} is served but not fuzzed"),
     }

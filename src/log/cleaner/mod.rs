@@ -22,7 +22,7 @@
 //! Never believes a batch whose checksum is wrong: writing it again would make it right.
 
 mod map;
-pub(super) mod pace;
+mod pace;
 mod plan;
 mod rewrite;
 mod swap;

@@ -9,7 +9,7 @@ use crate::runtime::clock;
 const NAP: Duration = Duration::from_millis(50);
 
 /// Lets so many bytes per second pass, over all cleans of a core.
-pub(in crate::log) struct Pace {
+pub(super) struct Pace {
     bytes_per_second: f64,
     /// When what has passed so far has had its time.
     due: Cell<Option<Instant>>,

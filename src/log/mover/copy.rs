@@ -203,7 +203,8 @@ impl Move {
             let (len, found) = (self.copies[&base].len, self.copies[&base].found);
             // The last block may have grown since.
             let position = len - len % BLOCK;
-            let end = target.filed.min(position + LOG_WRITE_BYTES_MAX as u64);
+            let piece = if self.hurries { LOG_WRITE_BYTES_MAX as u64 } else { self.to.throttle.piece() };
+            let end = target.filed.min(position + piece);
             let source = target.segment.file(&log.disk, &from_dir).await?;
             let read = from_turns.read(&source, position, (end - position) as usize).await;
             let bytes = read.map_err(|error| MoveError::Failed(describe_read(&source_path, &error)))?;
@@ -242,7 +243,9 @@ impl Move {
             copy.len = end;
             copy.dirty = true;
             self.told();
-            self.pace.passed(bytes.len(), || self.goes_on()).await?;
+            if !self.hurries {
+                self.to.throttle.passed(bytes.len() as u64, || self.goes_on()).await?;
+            }
             task::yield_if_needed().await;
         }
         Ok(())

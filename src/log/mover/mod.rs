@@ -6,6 +6,7 @@
 //! | `mod` | a move from its beginning to where little is left |
 //! | `copy` | making a segment's copy what the segment is |
 //! | `switch` | the short hand-over |
+//! | `throttle` | the bound on bytes per second |
 //!
 //! ```text
 //! 1. TOPIC-N.UNIQUE-future in the destination is made what the log's directory is, byte by byte: sealed segments
@@ -32,23 +33,26 @@
 
 mod copy;
 mod switch;
+mod throttle;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Offset;
 use crate::base::limits::LOG_WRITE_BYTES_MAX;
 
-use super::cleaner::pace::Pace;
 use super::error::describe;
 use super::journal::Journal;
 use super::names::{self, LOG, SNAPSHOT, TRANSACTION_INDEX};
 use super::segment::Segment;
 use super::{Condition, Inner, Log, LogError, TailMemory};
+
+pub use throttle::Throttle;
 
 use copy::Copy;
 
@@ -68,8 +72,8 @@ pub struct Destination {
     pub journal: Option<Rc<Journal>>,
     /// The core's memory for logs there.
     pub memory: Rc<TailMemory>,
-    /// The most to be read and written per second (`replica.alter.log.dirs.io.max.bytes.per.second`).
-    pub bytes_per_second: f64,
+    /// How fast it goes there. The hand-over is not held back.
+    pub throttle: Arc<Throttle>,
 }
 
 /// Why a move did not come to its end. The log is where it was, and goes on.
@@ -153,7 +157,8 @@ pub struct Move {
     log: Rc<Inner>,
     to: Destination,
     progress: Rc<MoveProgress>,
-    pace: Pace,
+    /// The hand-over has begun: appends wait, or are about to.
+    hurries: bool,
     /// By base offset.
     copies: BTreeMap<Offset, Copy>,
     /// The snapshots that the copy has.
@@ -201,9 +206,9 @@ impl Log {
         }
         let moving = Move {
             log: Rc::clone(inner),
-            pace: Pace::new(to.bytes_per_second),
             to,
             progress,
+            hurries: false,
             copies: BTreeMap::new(),
             snapshots: BTreeSet::new(),
             files: Vec::new(),

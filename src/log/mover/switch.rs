@@ -94,6 +94,17 @@ impl Move {
         files: &dyn Fn() -> Vec<(&'static str, Vec<u8>)>,
         note: &dyn Fn(Offset) -> (&'static str, Vec<u8>),
     ) -> Result<Moved, MoveError> {
+        self.hurries = true;
+        let switched = self.hand_over(files, note).await;
+        self.hurries = false;
+        switched
+    }
+
+    async fn hand_over(
+        &mut self,
+        files: &dyn Fn() -> Vec<(&'static str, Vec<u8>)>,
+        note: &dyn Fn(Offset) -> (&'static str, Vec<u8>),
+    ) -> Result<Moved, MoveError> {
         let log = Rc::clone(&self.log);
         self.goes_on()?;
         let mut hold = Hold::begin(&log);

@@ -393,8 +393,75 @@ fn new_partitions_go_to_the_directory_with_the_fewest() {
     assert!(!directories_of(&image, "x").contains(&1));
 }
 
+/// Which partitions have a leader. Those that have none lie in a directory that is offline.
 fn leaders_of(image: &Image, name: &str) -> Vec<bool> {
-    image.topic(name).unwrap().partitions.values().map(|state| state.leader.is_some()).collect()
+    let partitions = image.topic(name).unwrap().partitions.values();
+    partitions
+        .map(|state| {
+            let is_led = state.leader.is_some();
+            assert_eq!(image.is_offline(NodeId(1), state), !is_led);
+            is_led
+        })
+        .collect()
+}
+
+#[test]
+fn a_replica_is_offline_by_its_directory() {
+    let (image, id) = (with_directories(2, 1), |byte| Uuid([byte; 16]));
+    let reserved = |number| Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number]);
+    let mut state = image.topic("t").unwrap().partitions[&0].clone();
+    for (directory, expected) in
+        [(id(1), false), (id(7), true), (reserved(0), false), (reserved(1), false), (reserved(2), true)]
+    {
+        state.directories = vec![directory];
+        assert_eq!(image.is_offline(NodeId(1), &state), expected, "{directory}");
+    }
+    assert!(image.is_offline(NodeId(2), &state), "it is not registered");
+}
+
+#[test]
+fn what_is_wished_of_a_partition_to_come_is_done_once() {
+    let id = |byte| Uuid([byte; 16]);
+    let image = with_directories(3, 1);
+    let controller = controller();
+    let plan = |image: &Image, intention: Intention| controller.plan(image, Offset(100), &intention);
+    let wish = |topic: &str, partition: i32, directory: u8| Wish {
+        topic: topic.to_string(),
+        partition,
+        directory: id(directory),
+    };
+    let wishes = vec![
+        wish("u", 0, 3),
+        wish("u", 1, 1),
+        wish("u", 1, 3),
+        // One that is not there, one that exists, and what can never be.
+        wish("u", 2, 9),
+        wish("t", 0, 3),
+        wish("t", 2, 3),
+        wish("u", -1, 3),
+        wish("a b", 0, 3),
+    ];
+    let noted = plan(&image, Intention::WishDirectories { wishes });
+    assert_eq!((noted.records.len(), noted.answer), (0, Answer::WishDirectories));
+    assert_eq!(controller.wishes.borrow().0.len(), 4);
+
+    let create = |validate_only| Intention::CreateTopics { topics: vec![topic("u", 4, 1)], validate_only };
+    plan(&image, create(true));
+    let image = after(&image, &plan(&image, create(false)));
+    // The others go where the fewest are: directory 1 has one of the topic that was there.
+    assert_eq!(directories_of(&image, "u"), [3, 3, 2, 1]);
+    controller.forget_fulfilled(&image);
+    let more = vec![MorePartitions { name: "t".to_string(), count: 3, assignments: None }];
+    let image = after(&image, &plan(&image, Intention::CreatePartitions { topics: more, validate_only: false }));
+    assert_eq!(directories_of(&image, "t"), [1, 2, 3]);
+    controller.forget_fulfilled(&image);
+    assert_eq!(controller.wishes.borrow().0.len(), 0);
+
+    // There is an end to what is remembered; what is there can still change.
+    let many = (0..WISHES_MAX as i32 + 5).map(|number| wish("many", number, 1)).chain([wish("many", 7, 2)]);
+    plan(&image, Intention::WishDirectories { wishes: many.collect() });
+    let wishes = controller.wishes.borrow();
+    assert_eq!((wishes.0.len(), wishes.of("many", 7)), (WISHES_MAX, Some(id(2))));
 }
 
 #[test]
