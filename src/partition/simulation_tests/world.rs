@@ -774,11 +774,21 @@ impl World {
             return;
         }
         let partition = Rc::clone(&self.life.partition);
+        let end = Offset(self.model.borrow().end());
+        let mut refused = None;
         for _ in 0..100 {
-            if !partition.log().is_full() && !self.life.cleaning.get() && !self.life.retaining.get() {
-                break;
+            if partition.log().is_full() || self.life.cleaning.get() || self.life.retaining.get() {
+                clock::sleep(Duration::from_millis(100)).await;
+                continue;
             }
-            clock::sleep(Duration::from_millis(100)).await;
+            // An operation that began before there was space may be refused yet.
+            match partition.log().wait(end, crate::log::Stage::Written).await {
+                Err(error @ LogError::DiskFull(_)) => refused = Some(error),
+                other => {
+                    refused = other.err();
+                    break;
+                }
+            }
         }
         self.life.troubles.take();
         let Faults { broken, misread, .. } = self.faults;
@@ -788,8 +798,7 @@ impl World {
             return;
         }
         assert!(!partition.log().is_full(), "there is space, and the log does not go on");
-        let end = self.model.borrow().end();
-        if let Err(error) = partition.log().wait(Offset(end), crate::log::Stage::Written).await {
+        if let Some(error) = refused {
             self.expect("what waited for space", error).await;
         }
     }
