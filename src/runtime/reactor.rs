@@ -33,6 +33,9 @@ use crate::base::{CoreIndex, Moment, limits};
 /// How long a task may run until [`slice_is_over`], and a round until the ring is looked at.
 const SLICE: Duration = Duration::from_micros(limits::SLICE_US_MAX);
 
+/// How long threads of the kernel wait for a core that has work all the time; see [`Reactor::let_kernel_run`].
+const LET_RUN: Duration = Duration::from_micros(100);
+
 /// How long others keep their turns short for somebody who was in haste: whoever writes once a
 /// while does so again.
 const HASTE: Duration = Duration::from_millis(100);
@@ -79,6 +82,10 @@ pub(super) struct Reactor {
     standing_back: RefCell<VecDeque<Waker>>,
     /// When one of them last got a turn.
     stood_back: Cell<Instant>,
+    /// Operations under way of which a part is done by threads of the kernel.
+    owed: Cell<usize>,
+    /// When these last were let run.
+    let_run: Cell<Instant>,
     /// By core.
     peers: Vec<Rc<Peer>>,
 }
@@ -171,6 +178,22 @@ pub(super) fn is_in_haste() -> bool {
 }
 
 /// When the task that runs now got its turn. `None`: no core runs on this thread.
+/// An operation of which threads of the kernel do a part, as long as what is returned is there.
+pub(super) fn kernel_owes() -> Owed {
+    with(|reactor| reactor.owed.set(reactor.owed.get() + 1));
+    Owed
+}
+
+/// See [`kernel_owes`].
+pub(super) struct Owed;
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        // A future may be dropped with its reactor.
+        let _ = try_with(|reactor| reactor.owed.set(reactor.owed.get() - 1));
+    }
+}
+
 pub(super) fn turn_began() -> Option<Moment> {
     try_with(|reactor| {
         let (instant, moment) = reactor.epoch;
@@ -341,6 +364,8 @@ impl Reactor {
             upkeep_credit: Cell::default(),
             standing_back: RefCell::default(),
             stood_back: Cell::new(clock::now()),
+            owed: Cell::new(0),
+            let_run: Cell::new(clock::now()),
             peers: (0..cores).map(|_| Rc::default()).collect(),
         });
         CURRENT.with(|current| {
@@ -389,6 +414,7 @@ impl Reactor {
                 }
             } else {
                 self.ring.turn(None);
+                self.let_kernel_run(now);
             }
             if self.bell.rung.load(Ordering::Relaxed) && self.bell.rung.swap(false, Ordering::SeqCst) {
                 self.take_delivered();
@@ -447,6 +473,15 @@ impl Reactor {
             }
         }
         panic!("it goes on without an end");
+    }
+
+    /// Lets threads of the kernel have the CPU that a durable write waits for. They run where the drive's interrupts
+    /// arrive, which may be here, and a core that has work all the time would keep them waiting for a tick of the scheduler.
+    fn let_kernel_run(&self, now: Instant) {
+        if self.owed.get() > 0 && now.saturating_duration_since(self.let_run.get()) >= LET_RUN {
+            self.let_run.set(now);
+            std::thread::yield_now();
+        }
     }
 
     fn nothing_is_ready(&self) -> bool {

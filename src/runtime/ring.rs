@@ -453,6 +453,7 @@ pub(super) async fn write(file: &Rc<Descriptor>, buffer: Rc<Buffer>, position: u
     let flags = if safe == Safe::PowerCut { libc::RWF_DSYNC } else { 0 };
     let entry =
         opcode::Write::new(fd(file), buffer.as_slice().as_ptr(), length).offset(position).rw_flags(flags as _).build();
+    let _owed = (safe == Safe::PowerCut).then(reactor::kernel_owes);
     let (result, _) = operation(entry, Kept::Write(Rc::clone(file), buffer), Dropped::GoesOn).await;
     Ok(result? as usize)
 }
@@ -460,6 +461,7 @@ pub(super) async fn write(file: &Rc<Descriptor>, buffer: Rc<Buffer>, position: u
 /// `fdatasync(2)`.
 pub(super) async fn flush(file: &Rc<Descriptor>) -> io::Result<()> {
     let entry = opcode::Fsync::new(fd(file)).flags(types::FsyncFlags::DATASYNC).build();
+    let _owed = reactor::kernel_owes();
     operation(entry, Kept::Descriptor(Rc::clone(file)), Dropped::GoesOn).await.0.map(drop)
 }
 
