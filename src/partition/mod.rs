@@ -7,6 +7,7 @@
 //! | `producers` | idempotence and open transactions, snapshots of both |
 //! | `aborted` | aborted transactions, `%020d.txnindex` |
 //! | `epochs` | leader epochs and `leader-epoch-checkpoint` |
+//! | `files` | what opening reads, learns and puts right beside the log's own files |
 //! | `points` | recovery points and `recovery-point-offset-checkpoint` |
 //! | `offsets` | ListOffsets and OffsetForLeaderEpoch |
 //! | `watchers` | parked fetches |
@@ -21,6 +22,7 @@
 
 mod aborted;
 mod epochs;
+mod files;
 pub mod moved;
 mod offsets;
 mod points;
@@ -52,6 +54,7 @@ pub use points::{CLEANED_FILE, POINTS_FILE, PointsError, PointsText, RecoveryPoi
 pub use producers::{BATCHES_KEPT, ProducedBatch, Producer, ProducerFault, Producers, SnapshotError};
 pub use watchers::{FetchWaiter, Watching};
 
+use files::{Files, Learned, write};
 use producers::Verdict;
 use watchers::{Visible, Watchers};
 
@@ -333,7 +336,7 @@ impl Partition {
         };
         let mut files = Files { disk, dir, names };
         files.check_topic_id(topic_id).await?;
-        let (mut epochs, epochs_are_whole) = files.read_epochs().await?;
+        let (epochs, epochs_are_whole) = files.read_epochs().await?;
         let snapshot = files.newest_snapshot(Offset(i64::MAX)).await?;
 
         // Without a snapshot after a clean stop there were no producers worth one.
@@ -342,7 +345,7 @@ impl Partition {
             None if clean => None,
             None => Some(Offset::ZERO),
         };
-        let (snapshot_offset, mut producers) = match snapshot {
+        let (snapshot_offset, producers) = match snapshot {
             Some((offset, producers)) => (Some(offset), producers),
             None => (None, Producers::default()),
         };
@@ -363,14 +366,9 @@ impl Partition {
             journal: options.journal.map(|journal| JournalPlace { journal, topic: topic_id, partition: id.partition }),
             ..LogOptions::new(Rc::clone(&options.config), Rc::clone(&options.memory))
         };
-        let mut epochs_changed = false;
-        let mut aborted = Vec::new();
-        let mut learn = |batch: BatchView<'_>, producers: &mut Producers| {
-            epochs_changed |= epochs.assign(batch.leader_epoch(), batch.base_offset());
-            aborted.extend(producers.update(&batch, batch.base_offset(), batch.max_timestamp()));
-        };
+        let mut learned = Learned::new(producers, epochs, files.last_bases());
         let (log, opened) = Log::open(disk, dir, log_options, clean, replay_from, &mut |batch| {
-            learn(batch, &mut producers);
+            learned.learn(&batch);
         })
         .await?;
         if files.names.iter().any(|name| log::parse_file_name(name).is_some_and(|file| !file.suffix.is_empty())) {
@@ -388,9 +386,10 @@ impl Partition {
             let (from, state) =
                 older.map_or((log.start_offset(), Producers::default()), |(offset, state)| (offset, state));
             last_snapshot = Some(from).filter(|from| files.has_snapshot(*from));
-            producers = state;
-            log.replay(from, |batch| learn(batch, &mut producers)).await?;
+            learned.producers = state;
+            log.replay(from, |batch| learned.learn(&batch)).await?;
         }
+        let Learned { mut producers, mut epochs, mut epochs_changed, aborted, passed, .. } = learned;
         let bases: BTreeSet<Offset> = log.segment_bases().into_iter().collect();
         let mut aborted = files.settle_aborted(&log, aborted).await?;
         aborted.truncate_start(log.start_offset());
@@ -400,6 +399,20 @@ impl Partition {
         }
         epochs_changed |= epochs.truncate_end(end);
         epochs.truncate_start(log.start_offset());
+        let active = bases.last().copied().unwrap_or(end);
+        if !clean && bases.len() > 1 && last_snapshot < Some(active) {
+            // A crash came between a roll and the last of what seals a segment. Retention may take it as soon as the log
+            // is open, and nobody could say any more who its producers were, or when its epochs began.
+            if std::mem::take(&mut epochs_changed) {
+                write(disk, &dir.join(EPOCHS_FILE), epochs.encode()).await?;
+            }
+            // Of an active segment without batches it is what is known now.
+            let there = passed.filter(|(base, _)| *base == active);
+            let bytes = there.map_or_else(|| producers.encode(), |(_, bytes)| bytes);
+            write(disk, &dir.join(log::file_name(active, log::SNAPSHOT)), bytes).await?;
+            last_snapshot = Some(active);
+            log.point_at(active);
+        }
         producers.high_watermark_moved(end);
         let recovery = Recovery {
             checked: opened.recovered,
@@ -983,195 +996,6 @@ impl Observer for Partition {
     fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         self.epochs_dirty.set(false);
         self.small_files()
-    }
-}
-
-async fn write(disk: &Disk, path: &Path, bytes: Vec<u8>) -> Result<(), PartitionError> {
-    disk.write_file(path, bytes)
-        .await
-        .map_err(|error| PartitionError::Broken(format!("write {}: {error}", path.display())))
-}
-
-/// The files that a partition keeps beside its log's, at opening.
-struct Files<'a> {
-    disk: &'a Disk,
-    dir: &'a Path,
-    names: BTreeSet<String>,
-}
-
-impl Files<'_> {
-    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PartitionError> {
-        if !self.names.contains(name) {
-            return Ok(None);
-        }
-        let path = self.dir.join(name);
-        match self.disk.read_file(&path).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => Err(PartitionError::Broken(format!("read {}: {error}", path.display()))),
-        }
-    }
-
-    /// `PartitionMetadataFile`: lines `version: 0` and `topic_id: <base64>`.
-    async fn check_topic_id(&self, wanted: Uuid) -> Result<(), PartitionError> {
-        let Some(bytes) = self.read(METADATA_FILE).await? else { return Ok(()) };
-        let text = String::from_utf8_lossy(&bytes);
-        let found = text
-            .lines()
-            .find_map(|line| line.strip_prefix("topic_id:"))
-            .and_then(|id| id.trim().parse::<Uuid>().ok())
-            .ok_or_else(|| {
-                let path = self.dir.join(METADATA_FILE);
-                PartitionError::Broken(format!("read {}: it has no topic id", path.display()))
-            })?;
-        if found == wanted {
-            return Ok(());
-        }
-        Err(PartitionError::OtherTopic { dir: self.dir.display().to_string(), found, wanted })
-    }
-
-    /// The epochs' file; one that cannot be read counts as empty: batches carry their epochs.
-    /// And whether it was there and right.
-    async fn read_epochs(&self) -> Result<(LeaderEpochs, bool), PartitionError> {
-        let Some(bytes) = self.read(EPOCHS_FILE).await? else { return Ok((LeaderEpochs::default(), false)) };
-        Ok(match LeaderEpochs::decode(&bytes) {
-            Ok(epochs) => (epochs, true),
-            Err(error) => {
-                tracing::warn!("read {}: {error}; it is rebuilt", self.dir.join(EPOCHS_FILE).display());
-                (LeaderEpochs::default(), false)
-            }
-        })
-    }
-
-    /// Whether the snapshot of `offset` is there and can be read.
-    async fn has_right_snapshot(&self, offset: Offset) -> Result<bool, PartitionError> {
-        let bytes = self.read(&log::file_name(offset, log::SNAPSHOT)).await?;
-        Ok(bytes.is_some_and(|bytes| Producers::decode(&bytes).is_ok()))
-    }
-
-    /// The aborted transactions of a log that was opened: those of the index files, and those that recovery met
-    /// (`met`), whose index may never have reached the drive. Files that tell of another number than there are in
-    /// their segment are put right.
-    async fn settle_aborted(&self, log: &Log, met: Vec<AbortedTransaction>) -> Result<Aborted, PartitionError> {
-        let indexes: Vec<Offset> = self
-            .names
-            .iter()
-            .filter_map(|name| log::parse_file_name(name))
-            .filter(|file| file.kind == log::TRANSACTION_INDEX && file.suffix.is_empty())
-            .map(|file| file.base)
-            .collect();
-        let mut aborted = Aborted::default();
-        if indexes.is_empty() && met.is_empty() {
-            return Ok(aborted);
-        }
-        let (bases, end) = (log.segment_bases(), log.end_offset());
-        let segments = bases.iter().enumerate().map(|(at, base)| (*base, bases.get(at + 1).copied().unwrap_or(end)));
-        let mut counts: Vec<usize> = Vec::new();
-        let mut damaged = false;
-        for (base, next) in segments.clone() {
-            let name = log::file_name(base, log::TRANSACTION_INDEX);
-            let bytes = if indexes.contains(&base) { self.read(&name).await? } else { None };
-            let bytes = bytes.unwrap_or_default();
-            counts.push(bytes.len() / ABORTED_ENTRY_BYTES);
-            // Behind the end lie those that recovery has cut off.
-            let last = if next == end { Offset(i64::MAX) } else { next };
-            match aborted::decode(&bytes, base, last) {
-                Ok(entries) => {
-                    for entry in entries.into_iter().filter(|entry| entry.last < end) {
-                        aborted.add(entry);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("read {}: {error}; it is rebuilt", self.dir.join(name).display());
-                    damaged = true;
-                }
-            }
-        }
-        if damaged {
-            (aborted, counts) = (Aborted::default(), vec![usize::MAX; counts.len()]);
-            let mut producers = Producers::default();
-            log.replay(log.start_offset(), |batch| {
-                if let Some(entry) = producers.update(&batch, batch.base_offset(), batch.max_timestamp()) {
-                    aborted.add(entry);
-                }
-            })
-            .await?;
-        }
-        for entry in met.into_iter().filter(|entry| entry.last < end) {
-            aborted.add(entry);
-        }
-        for ((base, next), count) in segments.zip(counts) {
-            let entries = aborted.of_segment(base, next);
-            if entries.len() != count {
-                let path = self.dir.join(log::file_name(base, log::TRANSACTION_INDEX));
-                write(self.disk, &path, aborted::encode(entries)).await?;
-            }
-        }
-        Ok(aborted)
-    }
-
-    fn snapshots(&self) -> Vec<Offset> {
-        self.names
-            .iter()
-            .filter_map(|name| log::parse_file_name(name))
-            .filter(|file| file.kind == log::SNAPSHOT && file.suffix.is_empty())
-            .map(|file| file.base)
-            .collect()
-    }
-
-    fn has_snapshot(&self, offset: Offset) -> bool {
-        self.names.contains(&log::file_name(offset, log::SNAPSHOT))
-    }
-
-    /// The newest snapshot at or below `at_most` that can be read. Others are removed.
-    async fn newest_snapshot(&mut self, at_most: Offset) -> Result<Option<(Offset, Producers)>, PartitionError> {
-        for offset in self.snapshots().into_iter().rev().filter(|offset| *offset <= at_most) {
-            let name = log::file_name(offset, log::SNAPSHOT);
-            let Some(bytes) = self.read(&name).await? else { continue };
-            match Producers::decode(&bytes) {
-                Ok(producers) => return Ok(Some((offset, producers))),
-                Err(error) => {
-                    tracing::warn!("remove {}: {error}", self.dir.join(&name).display());
-                    self.remove(&name).await?;
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Removes snapshots that tell of batches that are gone, and those that neither are
-    /// to be `kept` nor begin a segment (`ProducerStateManager.removeStraySnapshots`).
-    async fn remove_stray_snapshots(
-        &mut self,
-        bases: &BTreeSet<Offset>,
-        kept: &[Option<Offset>],
-        end: Offset,
-    ) -> Result<(), PartitionError> {
-        let mut beyond = false;
-        for offset in self.snapshots() {
-            if offset > end || (!bases.contains(&offset) && !kept.contains(&Some(offset))) {
-                beyond |= offset > end;
-                self.remove(&log::file_name(offset, log::SNAPSHOT)).await?;
-            }
-        }
-        if beyond {
-            // Once the log has grown past it, it would be believed.
-            self.disk
-                .sync_dir(self.dir)
-                .await
-                .map_err(|error| PartitionError::Broken(format!("sync {}: {error}", self.dir.display())))?;
-        }
-        Ok(())
-    }
-
-    async fn remove(&mut self, name: &str) -> Result<(), PartitionError> {
-        self.names.remove(name);
-        let path = self.dir.join(name);
-        match self.disk.remove(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(PartitionError::Broken(format!("remove {}: {error}", path.display())))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

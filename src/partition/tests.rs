@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::log::journal::JournalEntry;
-use crate::record::{BatchBuilder, NewRecord, Rules, validate};
-use crate::runtime::disk::simulated::SimulatedDisk;
+use crate::record::{BatchBuilder, ControlType, NewRecord, Rules, validate};
+use crate::runtime::disk::simulated::{SimulatedDisk, Verb, When};
 use crate::runtime::run_one;
 use crate::runtime::task;
 
@@ -363,4 +363,59 @@ fn an_epoch_that_began_before_a_roll_is_known_after_a_kill() {
         assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(6)), Some((LeaderEpoch(6), Offset(6))));
         partition.close_cleanly().await.unwrap();
     });
+}
+
+#[test]
+fn a_start_ends_what_a_crash_left_of_sealing_a_segment() {
+    for cut_at in [".index", EPOCHS_FILE, ".snapshot"] {
+        run_one(async {
+            let mut disk = SimulatedDisk::new();
+            disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
+            let open = async |disk: &SimulatedDisk, clean: bool| {
+                Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
+                    .await
+                    .unwrap()
+            };
+            let partition = open(&disk, true).await;
+            let mut transaction = BatchBuilder::new().producer(9, 0, 0).transactional();
+            transaction.push(NewRecord { timestamp: now().0, value: Some(b"value"), ..NewRecord::default() });
+            let mut marker = BatchBuilder::new().producer(9, 0, -1).transactional().control();
+            marker.push_control(ControlType::Commit, now().0, &[0; 6]);
+            produce(&partition, &batch((7, 0, 0), 2)).unwrap();
+            let last = partition.append(&transaction.build(), None).unwrap().last_offset;
+            partition.acknowledged(last, Acks::All).await.unwrap();
+            // What this snapshot tells would be all that is known.
+            assert_eq!(partition.make_point().await.unwrap(), Some(Offset(3)));
+            partition.set_leader_epoch(LeaderEpoch(6));
+            produce(&partition, &batch((7, 0, 2), 2)).unwrap();
+            let last = partition.append(&marker.build(), None).unwrap().last_offset;
+            partition.acknowledged(last, Acks::All).await.unwrap();
+            let end = last.plus(1);
+
+            disk.cut(When::verb(Verb::WriteFile).on(move |path| path.to_string_lossy().ends_with(cut_at)));
+            partition.log().roll();
+            produce(&partition, &batch((-1, -1, -1), 1)).unwrap();
+            while !disk.is_off() {
+                crate::runtime::clock::sleep(Duration::from_micros(100)).await;
+            }
+            partition.log().take_offline("the power is off");
+            disk = disk.reopen_after_kill(1);
+            let partition = open(&disk, false).await;
+            assert_eq!(partition.log().segment_bases(), [Offset(0), end], "{cut_at}");
+
+            // Nothing but a snapshot and the epochs' file tells of what is gone.
+            assert_eq!(partition.delete_records_before(end).unwrap(), end);
+            assert_eq!(partition.retain(now(), usize::MAX).await.unwrap(), 1);
+            disk = disk.reopen_after_kill(2);
+            partition.log().take_offline("killed");
+            let partition = open(&disk, false).await;
+            let bounds = partition.bounds();
+            assert_eq!((bounds.log_start, bounds.last_stable), (end, bounds.log_end), "{cut_at}");
+            let last = partition.with_producers(|producers| producers.get(7).map(Producer::last_sequence));
+            assert_eq!(last, Some(3), "{cut_at}");
+            let epoch = partition.end_offset_for_epoch(LeaderEpoch(6));
+            assert_eq!(epoch, Some((LeaderEpoch(6), bounds.log_end)), "{cut_at}");
+            partition.close_cleanly().await.unwrap();
+        });
+    }
 }
