@@ -7,6 +7,7 @@
 //! EPOCH START_OFFSET\n   per entry, both rising
 //! ```
 
+use std::cmp::Ordering;
 use std::rc::Rc;
 
 use crate::base::{LeaderEpoch, Offset};
@@ -46,6 +47,25 @@ impl LeaderEpochs {
             self.entries.pop();
         }
         self.entries.push((epoch, start));
+        true
+    }
+
+    /// The batch from `first` to `last` is in the log, and of `epoch`, whatever was known before: the file tells of batches
+    /// that a power cut may have taken, and others may have taken their places. Says whether that changed anything.
+    pub fn found(&mut self, epoch: LeaderEpoch, first: Offset, last: Offset) -> bool {
+        let is_known = self.epoch_of(first) == Some(epoch) && self.epoch_of(last) == Some(epoch);
+        if epoch.0 < 0 || is_known {
+            return false;
+        }
+        self.entries.retain(|(other, start)| match other.cmp(&epoch) {
+            Ordering::Less => *start < first,
+            Ordering::Equal => *start <= first,
+            Ordering::Greater => *start > last,
+        });
+        if self.epoch_of(first) != Some(epoch) {
+            let at = self.entries.partition_point(|(_, start)| *start <= first);
+            self.entries.insert(at, (epoch, first));
+        }
         true
     }
 
@@ -192,6 +212,33 @@ mod tests {
     fn only_newer_epochs_are_news_and_empty_ones_go() {
         assert_eq!(epochs(&[(2, 0), (2, 5), (1, 7)]), epochs(&[(2, 0)]));
         assert_eq!(epochs(&[(2, 0), (3, 5), (4, 5)]), epochs(&[(2, 0), (4, 5)]));
+    }
+
+    #[test]
+    fn what_batches_say_counts_more_than_what_was_known() {
+        let known = epochs(&[(2, 0), (4, 10), (7, 25)]);
+        for (epoch, first, last, expected) in [
+            // As it was known, also where compaction took the first batches of an epoch.
+            (2, 0, 9, &[(2, 0), (4, 10), (7, 25)][..]),
+            (4, 13, 24, &[(2, 0), (4, 10), (7, 25)]),
+            (-1, 10, 30, &[(2, 0), (4, 10), (7, 25)]),
+            // An epoch begins earlier, later, or was not known.
+            (4, 8, 9, &[(2, 0), (4, 8), (7, 25)]),
+            (7, 25, 30, &[(2, 0), (4, 10), (7, 25)]),
+            (7, 20, 24, &[(2, 0), (4, 10), (7, 20)]),
+            (7, 9, 10, &[(2, 0), (7, 9)]),
+            (2, 10, 11, &[(2, 0), (7, 25)]),
+            (4, 25, 26, &[(2, 0), (4, 10)]),
+            (4, 24, 25, &[(2, 0), (4, 10)]),
+            (3, 5, 6, &[(2, 0), (3, 5), (4, 10), (7, 25)]),
+            (5, 10, 12, &[(2, 0), (5, 10), (7, 25)]),
+            (8, 30, 31, &[(2, 0), (4, 10), (7, 25), (8, 30)]),
+        ] {
+            let mut found = known.clone();
+            let changed = found.found(LeaderEpoch(epoch), Offset(first), Offset(last));
+            assert_eq!(found, epochs(expected), "{epoch} from {first} to {last}");
+            assert_eq!(changed, found != known, "{epoch} from {first} to {last}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Learned {
         while let Some(base) = self.bases.pop_front_if(|base| *base <= batch.base_offset()) {
             self.passed = Some((base, self.producers.encode()));
         }
-        self.epochs_changed |= self.epochs.assign(batch.leader_epoch(), batch.base_offset());
+        self.epochs_changed |= self.epochs.found(batch.leader_epoch(), batch.base_offset(), batch.last_offset());
         self.aborted.extend(self.producers.update(batch, batch.base_offset(), batch.max_timestamp()));
     }
 }

@@ -419,3 +419,47 @@ fn a_start_ends_what_a_crash_left_of_sealing_a_segment() {
         });
     }
 }
+
+#[test]
+fn an_epoch_whose_first_batch_was_lost_begins_with_the_next_one() {
+    run_one(async {
+        let mut disk = SimulatedDisk::new();
+        disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
+        let open = async |disk: &SimulatedDisk, clean: bool| {
+            Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
+                .await
+                .unwrap()
+        };
+        let produced = async |partition: &Partition| {
+            let produced = produce(partition, &batch((-1, -1, -1), 2)).unwrap();
+            partition.acknowledged(produced.last_offset, Acks::All).await.unwrap();
+        };
+        let epoch = |partition: &Partition| partition.end_offset_for_epoch(LeaderEpoch(5)).unwrap().1;
+        let partition = open(&disk, true).await;
+        produced(&partition).await;
+        // The file of the epochs is written, and a power cut comes before the batches are durable.
+        disk.cut(When::verb(Verb::Write));
+        produce(&partition, &batch((-1, -1, -1), 2)).unwrap();
+        partition.set_leader_epoch(LeaderEpoch(6));
+        produce(&partition, &batch((-1, -1, -1), 2)).unwrap();
+        assert_eq!(epoch(&partition), Offset(4));
+        let bytes = partition.epochs.borrow().encode();
+        disk.disk().write_file(&partition.log().dir().join(EPOCHS_FILE), bytes).await.unwrap();
+        while !disk.is_off() {
+            crate::runtime::clock::sleep(Duration::from_micros(100)).await;
+        }
+        partition.log().take_offline("the power is off");
+        disk = disk.reopen_after_kill(1);
+        let partition = open(&disk, false).await;
+        assert_eq!(partition.bounds().log_end, Offset(2));
+        partition.set_leader_epoch(LeaderEpoch(6));
+        produced(&partition).await;
+        produced(&partition).await;
+        assert_eq!(epoch(&partition), Offset(2));
+        disk = disk.reopen_after_kill(2);
+        partition.log().take_offline("killed");
+        let partition = open(&disk, false).await;
+        assert_eq!((partition.bounds().log_end, epoch(&partition)), (Offset(6), Offset(2)));
+        partition.close_cleanly().await.unwrap();
+    });
+}
