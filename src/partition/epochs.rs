@@ -160,7 +160,7 @@ impl Partition {
         self.epochs_writing.set(true);
         let partition = Rc::clone(self);
         task::spawn(Queue::Upkeep, "epoch checkpoint", OnPanic::EndTask, async move {
-            while partition.epochs_dirty.replace(false) && partition.ended().is_none() {
+            while partition.ended().is_none() && partition.epochs_dirty.replace(false) {
                 let path = partition.log.dir().join(EPOCHS_FILE);
                 let bytes = partition.epochs.borrow().encode();
                 if let Err(error) = partition.disk.write_file(&path, bytes).await {

@@ -873,6 +873,14 @@ impl Partition {
     async fn write_closing_files(&self) -> Result<(), PartitionError> {
         let end = self.log.end_offset();
         let dir = self.log.dir();
+        // Before the snapshot: what lies below that is not read again, and would not tell when an epoch began.
+        while self.epochs_writing.get() {
+            crate::runtime::clock::sleep(Duration::from_millis(1)).await;
+        }
+        if self.epochs_dirty.replace(false) {
+            let bytes = self.epochs.borrow().encode();
+            write(&self.disk, &dir.join(EPOCHS_FILE), bytes).await?;
+        }
         let snapshot = {
             let producers = self.producers.borrow();
             let last = self.last_snapshot.get();
@@ -883,10 +891,6 @@ impl Partition {
         };
         if let Some(bytes) = snapshot {
             write(&self.disk, &dir.join(log::file_name(end, log::SNAPSHOT)), bytes).await?;
-        }
-        if self.epochs_dirty.replace(false) {
-            let bytes = self.epochs.borrow().encode();
-            write(&self.disk, &dir.join(EPOCHS_FILE), bytes).await?;
         }
         Ok(())
     }

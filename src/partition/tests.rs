@@ -463,3 +463,40 @@ fn an_epoch_whose_first_batch_was_lost_begins_with_the_next_one() {
         partition.close_cleanly().await.unwrap();
     });
 }
+
+#[test]
+fn a_close_that_is_cut_off_forgets_no_epoch() {
+    run_one(async {
+        let mut cuts = 0;
+        // At each of the files that it writes, until it writes no more.
+        for file in 0.. {
+            let mut disk = SimulatedDisk::new();
+            disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
+            let open = async |disk: &SimulatedDisk| {
+                let dir = Path::new("/data/orders-3");
+                Partition::open(&disk.disk(), dir, id(), topic_id(), options(), false).await.unwrap()
+            };
+            let partition = open(&disk).await;
+            for (epoch, sequence) in [(5, 0), (6, 2)] {
+                partition.set_leader_epoch(LeaderEpoch(epoch));
+                let produced = produce(&partition, &batch((7, 0, sequence), 2)).unwrap();
+                partition.acknowledged(produced.last_offset, Acks::All).await.unwrap();
+            }
+            disk.cut(When::verb(Verb::WriteFile).after(file));
+            let closed = partition.close_cleanly().await;
+            assert_eq!(closed.is_err(), disk.is_off());
+            partition.log().take_offline("the power is off");
+            disk = disk.reopen_after_kill(1);
+            let partition = open(&disk).await;
+            let ends = [5, 6].map(|epoch| partition.end_offset_for_epoch(LeaderEpoch(epoch)));
+            let expected = [(5, 2), (6, 4)].map(|(epoch, end)| Some((LeaderEpoch(epoch), Offset(end))));
+            assert_eq!(ends, expected, "cut off at file {file}");
+            partition.close_cleanly().await.unwrap();
+            if closed.is_ok() {
+                break;
+            }
+            cuts += 1;
+        }
+        assert!(cuts >= 4, "{cuts}: two indexes, a snapshot, the epochs");
+    });
+}
