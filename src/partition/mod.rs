@@ -165,7 +165,7 @@ pub enum Isolation {
 pub struct Bounds {
     pub log_start: Offset,
     pub high_watermark: Offset,
-    /// The first offset of the earliest undecided transaction, or the high watermark.
+    /// The first offset of the earliest undecided transaction that is not deleted, or the high watermark.
     pub last_stable: Offset,
     pub log_end: Offset,
     pub leader_epoch: LeaderEpoch,
@@ -577,12 +577,14 @@ impl Partition {
 
     /// Where the log begins and ends, and what can be seen of it.
     pub fn bounds(&self) -> Bounds {
-        let high_watermark = self.high_watermark.get();
+        let (log_start, high_watermark) = (self.log.start_offset(), self.high_watermark.get());
         let unstable = self.producers.borrow().first_unstable(high_watermark);
+        // Of a transaction that began where records were deleted only what is left counts (`maybeIncrementFirstUnstableOffset`).
+        let last_stable = unstable.map_or(high_watermark, |unstable| unstable.max(log_start).min(high_watermark));
         Bounds {
-            log_start: self.log.start_offset(),
+            log_start,
             high_watermark,
-            last_stable: unstable.map_or(high_watermark, |unstable| unstable.min(high_watermark)),
+            last_stable,
             log_end: self.log.end_offset(),
             leader_epoch: self.leader_epoch.get(),
         }

@@ -500,3 +500,33 @@ fn a_close_that_is_cut_off_forgets_no_epoch() {
         assert!(cuts >= 4, "{cuts}: two indexes, a snapshot, the epochs");
     });
 }
+
+#[test]
+fn the_last_stable_offset_is_nowhere_before_the_start() {
+    run_one(async {
+        let disk = SimulatedDisk::new();
+        disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
+        let dir = Path::new("/data/orders-3");
+        let partition = Partition::open(&disk.disk(), dir, id(), topic_id(), options(), true).await.unwrap();
+        let of_transaction = |sequence| BatchBuilder::new().producer(9, 0, sequence).transactional();
+        let mut transaction = of_transaction(0);
+        transaction.push(NewRecord { timestamp: now().0, value: Some(b"value"), ..NewRecord::default() });
+        partition.append(&transaction.build(), None).unwrap();
+        let last = produce(&partition, &batch((-1, -1, -1), 5)).unwrap().last_offset;
+        partition.acknowledged(last, Acks::All).await.unwrap();
+        let stable = |partition: &Partition| partition.bounds().last_stable.0;
+        assert_eq!(stable(&partition), 0);
+        partition.delete_records_before(Offset(3)).unwrap();
+        assert_eq!(stable(&partition), 3);
+        // A reader of committed records who is sent there finds nothing yet, and is not sent away.
+        let found = partition.list_offset(OffsetSpec::Latest, Isolation::ReadCommitted).await.unwrap().unwrap();
+        assert_eq!(found.offset, Offset(3));
+        assert!(partition.read_plan(found.offset, 1 << 20, true, Isolation::ReadCommitted).is_ok());
+        let mut marker = of_transaction(-1).control();
+        marker.push_control(ControlType::Abort, now().0, &[0; 6]);
+        let last = partition.append(&marker.build(), None).unwrap().last_offset;
+        partition.acknowledged(last, Acks::All).await.unwrap();
+        assert_eq!(stable(&partition), 7);
+        partition.close_cleanly().await.unwrap();
+    });
+}

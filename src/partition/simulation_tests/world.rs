@@ -400,6 +400,10 @@ impl World {
         {
             let mut model = self.model.borrow_mut();
             assert_eq!(bounds.log_end.0, model.end());
+            assert!(
+                bounds.log_start <= bounds.last_stable && bounds.last_stable <= bounds.high_watermark,
+                "{bounds:?}"
+            );
             model.acknowledged(bounds.high_watermark.0, true);
             // What was seen does not go back.
             model.start_asked = model.start_asked.max(bounds.log_start.0);
@@ -1057,9 +1061,8 @@ impl World {
             (model.start_told, model.start_asked) = (start, start);
             assert_eq!(partition.bounds().high_watermark.0, end);
             let last_stable = match model.open_transaction() {
-                // Where it begins is deleted.
-                Some(entry) if entry.base < start => partition.bounds().last_stable.0,
-                Some(entry) => entry.base,
+                // Where it begins may be deleted; a snapshot tells that it is open.
+                Some(entry) => entry.base.max(start),
                 None => end,
             };
             assert_eq!(partition.bounds().last_stable.0, last_stable, "the last stable offset");
