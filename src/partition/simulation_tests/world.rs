@@ -295,6 +295,12 @@ impl Life {
             }
             assert!(setup.delete || after <= before.max(asked), "retention of a log that is only compacted");
             model.start_asked = model.start_asked.max(after);
+            if retained.is_err() {
+                // The removal that failed may have been done all the same, where the power went in the middle of it.
+                let there = log.start_to_come();
+                let next = log.segment_bases().into_iter().find(|base| *base > there);
+                model.start_asked = model.start_asked.max(next.map_or(0, |next| next.0));
+            }
             if retained.is_ok() {
                 // Its files are gone for good.
                 model.start_told = model.start_told.max(after);
