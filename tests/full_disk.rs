@@ -5,7 +5,8 @@
 //! that moment starts on the full drive with all that was acknowledged. And thousands of partitions do not fill
 //! a small drive with what they have not written.
 //!
-//! `CORELOG_TEST_FS` chooses the file system (`ext4`, or `xfs` where it is installed).
+//! `CORELOG_TEST_FS` chooses the file system (`ext4`, or `xfs` where it is installed), `CORELOG_TEST_PARTITIONS` how many
+//! partitions fill a drive together (100; up to some thousand).
 
 mod harness;
 
@@ -16,6 +17,7 @@ use harness::wait::{self, seconds};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use std::collections::BTreeMap;
 
@@ -40,10 +42,11 @@ struct Test {
 }
 
 impl Test {
-    fn new() -> Option<Test> {
+    /// On a drive of so many bytes.
+    fn new(bytes: u64) -> Option<Test> {
         let kind = std::env::var("CORELOG_TEST_FS").unwrap_or_else(|_| "ext4".into());
         // XFS has a least size.
-        let drive = SmallFileSystem::new(&kind, if kind == "xfs" { 320 << 20 } else { 144 << 20 })?;
+        let drive = SmallFileSystem::new(&kind, if kind == "xfs" { bytes.max(320 << 20) } else { bytes })?;
         // One core: every partition is behind one connection.
         let cores = allowed_cpus().into_iter().take(1).collect();
         let options = Options { data_in: Some(drive.mounted()), cores, ..Options::default() }
@@ -67,6 +70,31 @@ impl Test {
         }
         self.next += 1;
         code
+    }
+
+    /// One record of `bytes` to each of these partitions of a topic, in one request: the codes.
+    fn produce_to(&mut self, topic: &str, partitions: std::ops::Range<i32>, bytes: usize) -> Vec<i16> {
+        let first = self.next;
+        self.next += partitions.len() as u64;
+        let data = partitions.clone().zip(first..).map(|(partition, number)| {
+            let mut value = vec![0x5a; bytes.max(8)];
+            value[..8].copy_from_slice(&number.to_be_bytes());
+            let batch = batch(Codec::None, now_ms(), &[&value]);
+            PartitionProduceData::default().with_index(partition).with_records(Some(batch.into()))
+        });
+        let data = TopicProduceData::default().with_name(name(topic)).with_partition_data(data.collect());
+        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
+        let answer = self.client.ask_as_the_crate(9, &request).responses.remove(0).partition_responses;
+        assert_eq!(answer.len(), partitions.len());
+        let mut codes = Vec::new();
+        for (of, number) in answer.iter().zip(first..) {
+            assert_eq!(of.index, partitions.start + (number - first) as i32);
+            if of.error_code == NONE {
+                self.acknowledged.0.insert((topic.to_string(), of.index, of.base_offset), number);
+            }
+            codes.push(of.error_code);
+        }
+        codes
     }
 
     /// Until the broker refuses.
@@ -170,7 +198,7 @@ fn a_full_drive_refuses_records_and_nothing_else_and_loses_none() {
     if !in_own_namespace("a_full_drive_refuses_records_and_nothing_else_and_loses_none") {
         return;
     }
-    let Some(mut test) = Test::new() else { return };
+    let Some(mut test) = Test::new(144 << 20) else { return };
     if !test.broker.is_corelog() {
         return;
     }
@@ -224,6 +252,78 @@ fn a_full_drive_refuses_records_and_nothing_else_and_loses_none() {
     test.give_space("second", None);
     test.wait_for_space();
     assert!(test.next > last);
+    test.check();
+    test.broker.stop();
+}
+
+#[test]
+fn many_partitions_fill_a_drive_with_records_and_nothing_else() {
+    if !in_own_namespace("many_partitions_fill_a_drive_with_records_and_nothing_else") {
+        return;
+    }
+    /// Partitions of one request.
+    const AT_ONCE: usize = 50;
+    const RECORD: usize = 50_000;
+    let partitions: i32 = std::env::var("CORELOG_TEST_PARTITIONS").map_or(100, |text| text.parse().unwrap());
+    // What 2,000 take of 256 MiB.
+    let Some(mut test) = Test::new(partitions as u64 * (256 << 20) / 2000 + (32 << 20)) else { return };
+    if !test.broker.is_corelog() {
+        return;
+    }
+    let topics = ["one", "other"];
+    let each = partitions / topics.len() as i32;
+    let requests: Vec<_> = (0..each).step_by(AT_ONCE).map(|from| from..(from + AT_ONCE as i32).min(each)).collect();
+    let free = test.drive.free();
+    for topic in topics {
+        test.client.create_with(topic, each, &[]);
+        for some in &requests {
+            let codes = test.produce_to(topic, some.clone(), 100);
+            assert!(codes.iter().all(|code| *code == NONE), "{topic}: {codes:?}");
+        }
+    }
+    // A directory and four small files; no more than a little ahead of need.
+    let taken = free.saturating_sub(test.drive.free()) / partitions as u64;
+    assert!(taken < 36 << 10, "each of them took {taken} bytes");
+
+    // All of them grow at once: each would have space ahead.
+    let free = test.drive.free();
+    let mut refused = 0;
+    for round in 0.. {
+        for topic in topics {
+            for some in &requests {
+                for code in test.produce_to(topic, some.clone(), RECORD) {
+                    assert!(code == NONE || code == STORAGE, "{topic}: {code}");
+                    refused += u64::from(code == STORAGE);
+                }
+            }
+        }
+        if refused > 0 {
+            break;
+        }
+        assert!(round * partitions as u64 * (RECORD as u64) < free, "the drive does not get full");
+    }
+    let records = test.acknowledged.0.len() as u64 - partitions as u64;
+    let (held, left) = (records * RECORD as u64, test.drive.free());
+    println!("{records} records of {held} bytes, {refused} refused; {left} of {free} bytes are left");
+    assert!(held > free / 3 * 2, "{held} of {free} bytes are records");
+    test.check();
+
+    test.broker.kill();
+    test.broker.launch();
+    test.client = Client::to(test.broker.addresses()[0]);
+    for topic in topics {
+        test.client.wait_for(topic, each as usize);
+    }
+    test.check();
+    // Still full, or some little is left behind logs that were cut: then it soon is.
+    while test.produce_to(topics[1], 0..each.min(AT_ONCE as i32), RECORD).iter().all(|code| *code == NONE) {}
+    test.give_space(topics[0], None);
+    for some in &requests {
+        wait::until("produces to be taken again", seconds(60), || {
+            let codes = test.produce_to(topics[1], some.clone(), RECORD);
+            codes.iter().all(|code| *code == NONE).then_some(())
+        });
+    }
     test.check();
     test.broker.stop();
 }

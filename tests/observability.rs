@@ -118,11 +118,11 @@ fn a_slow_flush_is_seen_as_such() {
 
     drive.hold_flushes();
     streams[core].write_all(&produce_request(77, &topic, led, -1)).unwrap();
-    wait::until("a flush", PATIENCE, || (drive.held_flushes() > 0).then_some(()));
+    wait::until("a flush", PATIENCE, || (drive.held() > 0).then_some(()));
     let began = Instant::now();
     wait::throughout(HELD, || ());
     let held = began.elapsed();
-    drive.release_flushes();
+    drive.release();
     read_answer(&mut streams[core]).unwrap();
     let slow = slow_request(&broker, "Produce", 77);
     assert_adds_up(&slow);

@@ -5,36 +5,48 @@
 //! drive gets to it, which may be after the next process has recovered the file. What holds it off is the lock that an
 //! open file has while a request on it is under way (`docs/recovery.md`).
 //!
-//! The drive is held up by a control group of which the kernel lets no write through (`blkio.throttle`, or `io.max`).
-//! That takes root and a block device below `target/`; without them these tests say so and pass.
+//! Who needs nothing of that drive is served meanwhile: fetches of what is in memory, partitions on other drives, other
+//! cores.
+//!
+//! The drive is held up by a control group of which the kernel lets no write through (`blkio.throttle`, or `io.max`), or is
+//! one of ours (`harness/drive.rs`). That takes root and a block device below `target/`; without them these tests say so and
+//! pass.
 
 mod harness;
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use corelog::record::{BatchBuilder, NewRecord};
+use corelog::record::{Codec, Scratch, iterate};
 use corelog::runtime::disk::{Buffer, Disk, Open};
 use corelog::runtime::task::{self, OnPanic, Queue};
 use corelog::runtime::{self, clock};
-use harness::broker::{Broker, Options, allowed_cpus, connect};
-use harness::wait::{self, seconds};
+use harness::broker::{Broker, Kind, Options, allowed_cpus, connect};
+use harness::client::{Client, batch, name, now_ms};
+use harness::drive::{Drive, SmallFileSystem, in_own_namespace};
+use harness::wait::{self, PATIENCE, seconds};
 use harness::{folder, records, unique, wire};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{DescribeLogDirsRequest, FetchRequest};
 use rdkafka::Message;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 const CHILD: &str = "CORELOG_WRITE_BARRIER_FILE";
 const BLOCK: usize = 4096;
+const NONE: i16 = 0;
 
 /// A control group whose writes to one device can be held up.
 struct Throttle {
@@ -210,24 +222,14 @@ fn a_write_of_a_killed_process_lands_late_and_is_waited_for() {
     assert!(!is_locked(&path));
 }
 
+/// A batch of one record.
+fn one(value: &[u8]) -> Vec<u8> {
+    batch(Codec::None, now_ms(), &[value])
+}
+
 /// A Produce (version 7) of one record with acks=0.
 fn produce_request(topic: &str, partition: i32, value: &[u8]) -> Vec<u8> {
-    let mut batch = BatchBuilder::new();
-    let timestamp = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
-    batch.push(NewRecord { timestamp, key: None, value: Some(value), headers: &[] });
-    let batch = batch.build();
-    let mut body = Vec::new();
-    body.extend((-1i16).to_be_bytes()); // transactional id
-    body.extend(0i16.to_be_bytes()); // acks
-    body.extend(10_000i32.to_be_bytes());
-    body.extend(1i32.to_be_bytes());
-    body.extend((topic.len() as i16).to_be_bytes());
-    body.extend(topic.as_bytes());
-    body.extend(1i32.to_be_bytes());
-    body.extend(partition.to_be_bytes());
-    body.extend((batch.len() as i32).to_be_bytes());
-    body.extend(batch);
-    wire::request(0, 7, 1, false, &body)
+    wire::produce(1, topic, &[partition], 0, &one(value))
 }
 
 /// Asks for something behind requests that have no answer: its answer says that all before have their place.
@@ -318,6 +320,116 @@ fn producers_that_wait_for_nothing_are_held_back_and_memory_stays_bounded() {
     });
     // The drive goes on, and so do they; each batch is there.
     wait_for_records(&broker, &topic, PARTITIONS + CONNECTIONS * REQUESTS);
+}
+
+/// Bytes that the kernel has of a connection and the broker has not taken.
+fn unread(stream: &TcpStream) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one int.
+    assert_eq!(unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) }, 0);
+    bytes as usize
+}
+
+#[test]
+fn producers_that_wait_for_answers_see_latency_and_no_error_and_memory_stays_bounded() {
+    const NAME: &str = "producers_that_wait_for_answers_see_latency_and_no_error_and_memory_stays_bounded";
+    const PARTITIONS: usize = 20;
+    const CONNECTIONS: usize = 8;
+    const REQUESTS: usize = 40;
+    const VALUE_BYTES: usize = 512 << 10;
+    const REQUEST_MEMORY: usize = 32 << 20;
+    /// Small requests have a quarter more. What is admitted is there twice: as a request until it is answered, and in its log.
+    const ADMITTED: usize = REQUEST_MEMORY + REQUEST_MEMORY / 4;
+    /// What the kernel has taken for the broker, and a request that waits for memory.
+    const IN_SOCKETS: usize = CONNECTIONS * (2 * RECEIVE_BUFFER + VALUE_BYTES);
+    const RECEIVE_BUFFER: usize = 128 << 10;
+    let one_core = Options { cores: allowed_cpus().into_iter().take(1).collect(), ..Options::default() };
+    let broker = Broker::with(
+        one_core
+            .set(&format!("request.memory.bytes.per.core={REQUEST_MEMORY}"))
+            .set(&format!("socket.request.max.bytes={}", 8 << 20))
+            .set(&format!("socket.receive.buffer.bytes={RECEIVE_BUFFER}")),
+    );
+    if !broker.is_corelog() {
+        return;
+    }
+    let Some(throttle) = throttle(&broker.data_dir(), NAME) else { return };
+    let topic = unique("patient");
+    records::create_topic(&broker.bootstrap(), &topic, PARTITIONS as i32);
+    let address = broker.addresses()[0];
+    let first = wire::produce(1, &topic, &(0..PARTITIONS as i32).collect::<Vec<_>>(), -1, &one(b"first"));
+    let mut stream = connect(address).unwrap();
+    stream.write_all(&first).unwrap();
+    wire::read_answer(&mut stream).unwrap();
+    // What producers with defaults see of it: that some of their records take longer.
+    let failures = AtomicUsize::new(0);
+    let before = resident_mib(&broker);
+    throttle.add(broker.process().unwrap());
+    throttle.hold();
+    let sent = AtomicUsize::new(0);
+    let streams: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect(address).unwrap()).collect();
+    std::thread::scope(|scope| {
+        let _release = Release(&throttle);
+        for (number, stream) in streams.iter().enumerate() {
+            stream.set_write_timeout(None).unwrap();
+            stream.set_read_timeout(None).unwrap();
+            let acks = if number % 2 == 0 { -1 } else { 1 };
+            let (topic, sent, failures) = (&topic, &sent, &failures);
+            scope.spawn(move || {
+                let batch = one(&vec![b'v'; VALUE_BYTES]);
+                for request in 0..REQUESTS {
+                    let partition = ((number * REQUESTS + request) % PARTITIONS) as i32;
+                    let request = wire::produce(request as i32, topic, &[partition], acks, &batch);
+                    (&*stream).write_all(&request).unwrap();
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let mut answers = stream.try_clone().unwrap();
+            scope.spawn(move || {
+                for request in 0..REQUESTS as i32 {
+                    let answer = wire::read_answer(&mut answers).unwrap();
+                    assert_eq!(answer[..4], request.to_be_bytes(), "in order");
+                    // Of the one partition, behind the topic's name and the counts.
+                    let at = 4 + 4 + 2 + topic.len() + 4 + 4;
+                    let code = i16::from_be_bytes(answer[at..at + 2].try_into().unwrap());
+                    failures.fetch_add(usize::from(code != NONE), Ordering::Relaxed);
+                }
+            });
+        }
+        let (topic, failures, bootstrap) = (&topic, &failures, broker.bootstrap());
+        scope.spawn(move || {
+            let producer: BaseProducer = records::config(&bootstrap).set("acks", "all").create().unwrap();
+            for number in 0..100 {
+                let value = format!("{number}");
+                producer
+                    .send(BaseRecord::<(), str>::to(topic).partition(0).payload(&value))
+                    .map_err(|(e, _)| e)
+                    .unwrap();
+            }
+            producer.flush(seconds(300)).unwrap();
+            failures.fetch_add(producer.in_flight_count() as usize, Ordering::Relaxed);
+        });
+        // Until they stand still, each with bytes that nobody takes.
+        let mut seen = 0;
+        wait::until("producers that get no further", seconds(60), || {
+            let now = sent.load(Ordering::Relaxed);
+            let still = now == std::mem::replace(&mut seen, now) && streams.iter().all(|stream| unread(stream) > 0);
+            std::thread::sleep(Duration::from_secs(1));
+            still.then_some(())
+        });
+        let left: usize = streams.iter().map(unread).sum();
+        let taken = (sent.load(Ordering::Relaxed) * VALUE_BYTES).saturating_sub(left);
+        let grown = resident_mib(&broker) - before;
+        let all = CONNECTIONS * REQUESTS * VALUE_BYTES;
+        println!("{} MiB taken of {} MiB, {grown} MiB more memory", taken >> 20, all >> 20);
+        assert!(taken <= ADMITTED + IN_SOCKETS, "{taken} bytes were taken");
+        assert!(grown <= (2 * ADMITTED + IN_SOCKETS) >> 20, "{grown} MiB more");
+        // Who asks for nothing that needs the drive is served.
+        wire::api_versions(address).unwrap();
+        throttle.release();
+    });
+    assert_eq!(failures.load(Ordering::Relaxed), 0, "errors");
+    wait_for_records(&broker, &topic, PARTITIONS + CONNECTIONS * REQUESTS + 100);
 }
 
 /// Waits until consumers see so many records of a topic, and no more.
@@ -416,4 +528,223 @@ fn a_late_write(name: &str, journal: bool) {
     });
     // The write had landed before recovery looked at the log.
     assert_eq!(values_of(&broker, &topic), values);
+}
+
+/// A broker with a directory in memory, where its metadata lies, and one on a drive of ours. And topics of one partition
+/// each.
+struct TwoDrives {
+    broker: Broker,
+    drive: Drive,
+    /// By core and whether they lie on our drive.
+    topics: BTreeMap<(usize, bool), Vec<String>>,
+    _memory: SmallFileSystem,
+}
+
+impl TwoDrives {
+    /// With so many topics at least on each core and drive; `None` where none of this is corelog's.
+    fn new(cores: usize, topics: usize, set: impl Fn(Options) -> Options) -> Option<TwoDrives> {
+        if Kind::from_environment() != Kind::Corelog {
+            return None;
+        }
+        // The machine's own drive may be held up by another test.
+        let (memory, drive) = (SmallFileSystem::in_memory(256 << 20), Drive::new("ext4"));
+        let dirs = [memory.mounted().join("data"), drive.mounted().join("data")];
+        let cores: Vec<usize> = allowed_cpus().into_iter().take(cores).collect();
+        let options = Options { data_in: Some(memory.mounted()), cores: cores.clone(), ..Options::default() }
+            .set(&format!("log.dirs={},{}", dirs[0].display(), dirs[1].display()));
+        let broker = Broker::with(set(options));
+        let mut two = TwoDrives { broker, drive, topics: BTreeMap::new(), _memory: memory };
+        let mut client = two.client(0);
+        let groups: Vec<_> = (0..cores.len()).flat_map(|core| [(core, false), (core, true)]).collect();
+        while groups.iter().any(|group| two.topics.get(group).is_none_or(|found| found.len() < topics)) {
+            let topic = unique("topic");
+            client.create_with(&topic, 1, &[]);
+            // Node ids of cores follow one another.
+            let core = client.metadata(12, &topic).partitions[0].leader_id.0 as usize;
+            // Each core tells of its own.
+            let described = two.client(core).ask(4, &DescribeLogDirsRequest::default().with_topics(None));
+            let held = described.results.iter().find(|dir| dir.topics.iter().any(|held| *held.name == *topic));
+            let ours = Path::new(held.unwrap().log_dir.as_str()) == dirs[1];
+            two.topics.entry((core, ours)).or_default().push(topic);
+        }
+        Some(two)
+    }
+
+    /// Some topics of a core, on our drive or on the other.
+    fn topics(&self, core: usize, ours: bool) -> &[String] {
+        &self.topics[&(core, ours)]
+    }
+
+    fn client(&self, core: usize) -> Client {
+        Client::to(self.broker.addresses()[core])
+    }
+
+    fn produce(&self, core: usize, topic: &str, values: &[&[u8]]) {
+        let (code, _) = self.client(core).produce(topic, 0, batch(Codec::None, now_ms(), values));
+        assert_eq!(code, NONE, "{topic}");
+    }
+
+    /// Runs `while_held` while no write, or no flush, of our drive completes. Before it, records are on their way to
+    /// these topics with acks=all: small ones and large ones, which go different ways. They are acknowledged afterwards, and not
+    /// before.
+    fn hold(&self, writes: bool, core: usize, topics: &[String], while_held: impl FnOnce()) {
+        match writes {
+            true => self.drive.hold_writes(),
+            false => self.drive.hold_flushes(),
+        }
+        let released = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let _release = ReleaseDrive(&self.drive);
+            let under_way: Vec<_> = topics
+                .iter()
+                .flat_map(|topic| [(topic, 100), (topic, 200_000)])
+                .map(|(topic, bytes)| {
+                    let released = &released;
+                    let mut client = self.client(core);
+                    scope.spawn(move || {
+                        let value = vec![b'h'; bytes];
+                        let (code, _) = client.produce(topic, 0, batch(Codec::None, now_ms(), &[&value]));
+                        assert!(released.load(Ordering::SeqCst), "acknowledged while the drive hangs");
+                        assert_eq!(code, NONE, "{topic}");
+                    })
+                })
+                .collect();
+            wait::until("writes that hang", PATIENCE, || (self.drive.held() > 0).then_some(()));
+            while_held();
+            released.store(true, Ordering::SeqCst);
+            self.drive.release();
+            under_way.into_iter().for_each(|one| one.join().unwrap());
+        });
+    }
+}
+
+impl Drop for TwoDrives {
+    fn drop(&mut self) {
+        // The broker goes first, and may wait for its writes.
+        self.drive.release();
+    }
+}
+
+struct ReleaseDrive<'a>(&'a Drive);
+
+impl Drop for ReleaseDrive<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// Asks for records of a topic's partition 0, and waits for so many bytes for so long.
+fn fetch(client: &mut Client, topic: &str, offset: i64, min_bytes: i32, max_wait_ms: i32) -> (i16, Vec<String>) {
+    let wanted = FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![wanted]);
+    let request = FetchRequest::default()
+        .with_max_bytes(10 << 20)
+        .with_min_bytes(min_bytes)
+        .with_max_wait_ms(max_wait_ms)
+        .with_topics(vec![topic]);
+    let got = client.ask_as_the_crate(12, &request).responses.remove(0).partitions.remove(0);
+    let records = got.records.unwrap_or_default();
+    let mut values = Vec::new();
+    for batch in iterate(&records).map_while(Result::ok) {
+        let mut scratch = Scratch::new();
+        let mut walk = batch.records(&mut scratch).unwrap();
+        while let Some(record) = walk.next().unwrap() {
+            values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+        }
+    }
+    (got.error_code, values)
+}
+
+#[test]
+fn what_is_in_memory_is_fetched_while_the_drive_hangs() {
+    if !in_own_namespace("what_is_in_memory_is_fetched_while_the_drive_hangs") {
+        return;
+    }
+    // So little memory that who reads from the drive could hold all of it.
+    let little_memory = |options: Options| {
+        options
+            .set("tail.memory.bytes.per.core=4194304")
+            .set("read.memory.bytes.per.core=1048576")
+            .set("fetch.max.bytes=1048576")
+    };
+    let Some(two) = TwoDrives::new(1, 3, little_memory) else { return };
+    let (old, hung) = two.topics(0, true).split_first().unwrap();
+    let (hung, other) = (&hung[..2], &two.topics(0, false)[0]);
+    for _ in 0..24 {
+        two.produce(0, old, &[&[b'o'; 300_000]]);
+    }
+    for topic in hung.iter().chain([other]) {
+        two.produce(0, topic, &[b"one", &[b'2'; 100_000]]);
+    }
+    let mut client = two.client(0);
+    for (round, writes) in [false, true].into_iter().enumerate() {
+        let there: Vec<_> = hung.iter().map(|topic| fetch(&mut client, topic, 0, 1, 0)).collect();
+        let next = 2 + 2 * round as i64;
+        assert!(there.iter().all(|(code, values)| *code == NONE && values.len() as i64 == next));
+        // One that waits for what comes next, and gets it when it is safe.
+        std::thread::scope(|scope| {
+            let mut waits = two.client(0);
+            let waiting = scope.spawn(move || fetch(&mut waits, &hung[0], next, 1, 50_000));
+            let lagging = Cell::new(Vec::new());
+            two.hold(writes, 0, hung, || {
+                // Reads of the drive stand back behind its writes, with the memory that they have taken.
+                let lags: Vec<_> = (0..4)
+                    .map(|_| {
+                        let mut client = two.client(0);
+                        scope.spawn(move || fetch(&mut client, old, 0, 1, 50_000).1.len())
+                    })
+                    .collect();
+                for (topic, there) in hung.iter().zip(&there) {
+                    for _ in 0..20 {
+                        assert!(fetch(&mut client, topic, 0, 1, 50_000) == *there);
+                    }
+                    // More than there is: what is there comes when the time is up.
+                    assert!(fetch(&mut client, topic, 0, 1 << 20, 100) == *there);
+                    assert_eq!(fetch(&mut client, topic, next, 1, 100), (NONE, vec![]), "not safe yet");
+                }
+                // Of the same core, on the other drive: nothing hangs there.
+                let end = 2 + round as i64;
+                let mut waits = two.client(0);
+                let waiting = scope.spawn(move || fetch(&mut waits, other, end, 1, 50_000));
+                two.produce(0, other, &[b"more"]);
+                assert_eq!(waiting.join().unwrap(), (NONE, vec!["more".to_string()]));
+                lagging.replace(lags);
+            });
+            assert!(lagging.take().into_iter().all(|lags| lags.join().unwrap() > 0));
+            let (code, came) = waiting.join().unwrap();
+            assert!(code == NONE && !came.is_empty(), "{code}, {} records", came.len());
+        });
+    }
+    let mut length = |topic| fetch(&mut client, topic, 0, 1, 0).1.len();
+    assert!(hung.iter().all(|topic| length(topic) == 6));
+}
+
+#[test]
+fn other_drives_and_cores_go_on_while_a_drive_hangs() {
+    /// More than the kernel has workers for a core, on a machine of few.
+    const HANGING: usize = 20;
+    if !in_own_namespace("other_drives_and_cores_go_on_while_a_drive_hangs") {
+        return;
+    }
+    // Small segments: files are made and sealed all the time, which takes more of a drive than writes.
+    let small_segments = |options: Options| options.set("log.segment.bytes=1048576");
+    let Some(two) = TwoDrives::new(2, HANGING + 3, small_segments) else { return };
+    let large = vec![b'l'; 400_000];
+    // Many that have their files, each with a flush of its own, and some that have none yet.
+    let (known, unknown) = two.topics(0, true).split_at(HANGING);
+    for topic in known {
+        two.produce(0, topic, &[b"first"]);
+    }
+    for (round, writes) in [false, true].into_iter().enumerate() {
+        let hung = [known, &unknown[round..round + 1]].concat();
+        two.hold(writes, 0, &hung, || {
+            for core in [1, 0] {
+                for topic in [&two.topics(core, false)[0], &two.topics(core, false)[1 + round]] {
+                    for number in 0..20 {
+                        two.produce(core, topic, &[if number % 4 == 0 { &large } else { b"small" }]);
+                    }
+                }
+            }
+        });
+    }
 }

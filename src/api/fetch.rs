@@ -35,7 +35,7 @@ use crate::shard::Core;
 use crate::shard::fetch_sessions::{FetchSessions, SessionError, SessionKey, Told, Turn, Wanted};
 use crate::shard::messages::{self, Call, ForwardedFetch, Read};
 use crate::shard::partitions::{self, Parking, Position, ReadError};
-use crate::shard::reads::{self, Found, Limits};
+use crate::shard::reads::{self, Found, Limits, ReadMemory};
 use crate::wire::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic};
 use crate::wire::{self, Scratch, StrBytes, Topic};
 
@@ -316,7 +316,7 @@ impl Fetch<'_> {
             });
         }
         let limits = Limits { isolation: self.isolation, max_bytes: self.max_bytes, at_least_one: true };
-        let memory = self.core.read_memory();
+        let memory = ReadMemory { any: self.core.read_memory(), of_tails: Some(self.core.read_memory_of_tails()) };
         reads::read_all(self.core, &round.reads, limits, memory, &mut round.found).await;
         for (place, result) in round.places.iter().zip(round.found.drain(..)) {
             round.got[*place] = match result {

@@ -163,6 +163,11 @@ pub const PORT_RELEASE_MS_MAX: u64 = 3000;
 /// give a request up after 30 s, most of them.
 pub const FILE_LOCK_MS_MAX: u64 = 30_000;
 
+/// Operations that may take the kernel a thread of a core's ring (flushes, allocations, opening, writes to new
+/// space), at a time, of each of several drives. The kernel has four for each CPU by default, which a drive that stalls
+/// would hold all of, and with them the core's other drives.
+pub const DRIVE_WORKERS: usize = 64;
+
 /// Directories of `log.dirs`: each has a journal on every core, and a machine has fewer drives.
 pub const LOG_DIRS_MAX: usize = 64;
 

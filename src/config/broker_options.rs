@@ -270,7 +270,7 @@ options! {
         log_dir_reserved_bytes: i64 = "log.dir.reserved.bytes" { default: Some("67108864"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(0) }
             "Space of the data directory's file system that the broker keeps for itself, at most a 32nd of its size: when only that much is free, produces to topics are refused with a retriable error, while topics are still deleted, options changed and offsets committed, and a start goes well.";
         read_memory_bytes_per_core: i64 = "read.memory.bytes.per.core" { default: Some("134217728"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(1_048_576) }
-            "Memory for what a core has read from the drive and not sent. When it is used up, further reads wait. At least `fetch.max.bytes`, so that the largest answer can be built.";
+            "Memory for what a core has read from the drive and not sent. When it is used up, further reads wait; answers from memory have a quarter as much on top. At least `fetch.max.bytes`, so that the largest answer can be built.";
         core_spin_us: i32 = "core.spin.us" { default: Some("0"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::Between(0, 1_000_000) }
             "How long a core that has nothing to do goes on looking for work before it sleeps until the kernel wakes it. Some 100 save a wake-up of the CPU wherever requests and the drive's answers come that soon after one another, for as much more time on the CPU: for latency where the core has its CPU to itself.";
         slow_request_log_threshold_ms: i32 = "slow.request.log.threshold.ms" { default: Some("1000"), kafka_default: KafkaDefault::OurOwn, allowed: Allowed::AtLeast(-1) }

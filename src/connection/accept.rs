@@ -72,7 +72,8 @@ impl Connections {
             }
             let now = clock::moment();
             let idle_max = core.config().connections_max_idle_ms;
-            let contended = core.request_memory().is_contended() || core.read_memory().is_contended();
+            let memories = [core.request_memory(), core.read_memory(), core.read_memory_of_tails()];
+            let contended = memories.iter().any(|memory| memory.is_contended());
             for session in self.sessions.borrow().values() {
                 let idle = idle_max >= 0 && now.since(session.active()).as_millis() as i64 > idle_max;
                 let stuck = session.stalled_since().is_some_and(|since| now.since(since) > STALL_WHILE_CONTENDED);

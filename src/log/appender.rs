@@ -451,9 +451,12 @@ impl Inner {
         };
         // What a journal has already nobody waits for.
         let small = bytes.len() <= JOURNAL_ENTRY_BYTES_MAX && !self.state.borrow().is_journaled();
-        let urgent = self.memory().turns.begin_write(small);
         loop {
-            match file.write(Rc::clone(&bytes), position).await {
+            // Not while it waits for space: reads would stand back behind it for as long.
+            let urgent = self.memory().turns.begin_write(small);
+            let written = file.write(Rc::clone(&bytes), position).await;
+            drop(urgent);
+            match written {
                 Ok(()) => break,
                 Err(error) => match Trouble::of("write", &segment.log_path(&self.dir()), &error) {
                     // The same bytes go to the same place again: nothing is in doubt.
@@ -467,7 +470,6 @@ impl Inner {
                 },
             }
         }
-        drop(urgent);
         self.wrote(reached);
         drop(room);
         self.memory().trim();

@@ -837,3 +837,19 @@ fn a_drive_too_full_to_seal_a_segment_refuses_appends_and_recovers() {
         log.close_cleanly().await.unwrap();
     });
 }
+
+#[test]
+fn a_write_that_waits_for_space_holds_up_no_reads() {
+    run_one(async {
+        let disk = disk().await;
+        let log = blocks(&disk).await;
+        disk.fail(When::verb(Verb::Write).on(of_log).from_then_on(), Fault::NoSpace);
+        append(&log, 10);
+        until(|| log.is_full()).await;
+        let read = log.read_plan(Offset(1), Offset(2), 100, true).unwrap().execute();
+        let read = crate::runtime::clock::timeout(Duration::from_secs(20), read).await;
+        let bytes = read.expect("the drive can be read").unwrap().to_bytes();
+        assert_eq!(BatchView::first(&bytes).unwrap().base_offset(), Offset(1));
+        log.take_offline("the test has ended");
+    });
+}

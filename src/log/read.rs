@@ -118,6 +118,11 @@ impl ReadPlan {
         }
     }
 
+    /// Whether no drive has to be asked.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.0, Plan::Done(_))
+    }
+
     /// The batches, if no drive has to be asked.
     ///
     /// # Errors

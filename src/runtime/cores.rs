@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::jobs::Helper;
+use super::jobs::Helpers;
 use super::process::{Process, RuntimeError, wait_readable};
 use super::reactor::{self, Reactor};
 use super::ring::RING_BYTES_MAX;
@@ -26,6 +26,7 @@ use super::task::{Events, Queue, StopFlag, panic_message};
 use super::watch::{Lookout, Stall, Tag, Watch};
 use super::{disk, signal};
 use crate::base::CoreIndex;
+use crate::base::limits::DRIVE_WORKERS;
 use crate::base::wait::Signal;
 
 /// How the cores are to run.
@@ -34,7 +35,8 @@ pub struct CorePlan {
     /// One core per CPU, in this order; see [`allowed_cpus`].
     pub cpus: Vec<usize>,
     /// Directories whose devices are warmed up on every core before its main
-    /// future starts; a device that cannot be read directly fails the start.
+    /// future starts; a device that cannot be read directly fails the start. Of several each has a thread of its own on
+    /// each core for what blocks.
     pub data_dirs: Vec<PathBuf>,
     /// After a failure, how long cores may take to stop before the process exits.
     pub grace: Duration,
@@ -86,7 +88,7 @@ fn set_affinity(cpus: &[usize]) {
 /// What this thread's core knows of itself.
 pub(super) struct Core {
     index: CoreIndex,
-    helper: Helper,
+    helpers: Helpers,
     process: Arc<Process>,
     stop: StopFlag,
     terminations: Cell<u32>,
@@ -125,10 +127,10 @@ impl Drop for Installed {
 }
 
 impl Core {
-    pub fn install(index: CoreIndex, process: Arc<Process>, helper: Helper, watch: Rc<Watch>) -> Installed {
+    pub fn install(index: CoreIndex, process: Arc<Process>, helpers: Helpers, watch: Rc<Watch>) -> Installed {
         let core = Rc::new(Core {
             index,
-            helper,
+            helpers,
             process,
             stop: StopFlag::new(),
             terminations: Cell::new(0),
@@ -149,8 +151,8 @@ impl Core {
         &self.process
     }
 
-    pub fn helper(&self) -> &Helper {
-        &self.helper
+    pub fn helpers(&self) -> &Helpers {
+        &self.helpers
     }
 
     /// What a task is called for [`Core::turn`].
@@ -309,15 +311,15 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: Display,
 {
-    // The helper is started from here before this thread is bound to its CPU, and keeps the
+    // The helpers are started from here before this thread is bound to its CPU, and keep the
     // affinity of this moment.
     let allowed = allowed_cpus();
     let spare: Vec<usize> = allowed.into_iter().filter(|cpu| !plan.cpus.contains(cpu)).collect();
     if !spare.is_empty() {
         set_affinity(&spare);
     }
-    let helper = match Helper::start() {
-        Ok(helper) => helper,
+    let helpers = match Helpers::start(&plan.data_dirs) {
+        Ok(helpers) => helpers,
         Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: error.to_string() }),
     };
     let executor = match executor(Placement::Fixed(cpu)) {
@@ -330,8 +332,16 @@ where
             Ok(reactor) => reactor,
             Err(error) => return process.fail(RuntimeError::Start { core, cpu, reason: why_not_started(error) }),
         };
+        if helpers.drives() > 0
+            && let Err(error) = reactor.allow_workers((helpers.drives() + 1) * DRIVE_WORKERS)
+        {
+            tracing::warn!(
+                core = core.0,
+                "a drive that stalls may hold up others: the kernel's threads for files: {error}"
+            );
+        }
         process.core_started(core, Arc::clone(reactor.bell()));
-        let installed = Core::install(core, Arc::clone(process), helper, watch);
+        let installed = Core::install(core, Arc::clone(process), helpers, watch);
         reactor::spawn(Queue::Log, Rc::clone(&installed.0).watch());
         let body = async {
             for dir in &plan.data_dirs {
@@ -401,7 +411,7 @@ fn why_not_started(error: impl Display) -> String {
 pub fn run_one<T>(future: impl Future<Output = T>) -> T {
     let core = CoreIndex(0);
     let process = Arc::new(Process::new(1).expect("an eventfd can be had"));
-    let helper = Helper::start().expect("a thread can be started");
+    let helpers = Helpers::start(&[]).expect("a thread can be started");
     let executor =
         executor(Placement::Unbound).expect("an executor can be made: io_uring and 512 KiB of locked memory");
     // A panic is carried out of the executor before it goes on: unwinding through
@@ -410,7 +420,7 @@ pub fn run_one<T>(future: impl Future<Output = T>) -> T {
         let watch = Rc::new(Watch::new(core, Some(STALL)));
         let reactor = Reactor::install(1, Duration::ZERO, Rc::clone(&watch)).expect("a ring can be had");
         process.core_started(core, Arc::clone(reactor.bell()));
-        let installed = Core::install(core, Arc::clone(&process), helper, watch);
+        let installed = Core::install(core, Arc::clone(&process), helpers, watch);
         reactor::spawn(Queue::Log, Rc::clone(&installed.0).watch());
         let failed = async {
             installed.0.stop.raised().await;

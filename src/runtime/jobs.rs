@@ -1,12 +1,82 @@
-//! A core's helper: a thread for jobs that block, one after another; and several when the process
-//! stops.
+//! What blocks, kept apart by drive, so that one that stalls holds up only its own.
+//!
+//! A core's helpers are threads for jobs that block, one for each drive, which does one after another; and several when
+//! the process stops. And what blocks within io_uring takes a worker, of which each drive has its share.
 
 use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
+use crate::base::budget::Budget;
+use crate::base::limits::DRIVE_WORKERS;
+
 type Job = Box<dyn FnOnce() + Send>;
+
+/// The helpers of a core, and the shares of its drives.
+pub(super) struct Helpers {
+    /// For everything that lies elsewhere.
+    other: Helper,
+    drives: Vec<Drive>,
+}
+
+struct Drive {
+    /// What lies below it.
+    dir: PathBuf,
+    helper: Helper,
+    /// One each of [`DRIVE_WORKERS`].
+    workers: Rc<Budget>,
+}
+
+/// Which of a core's helpers does a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct HelperOf(usize);
+
+impl Helpers {
+    /// Starts one for what lies below each of these directories, and one for the rest; with one directory or none, one for
+    /// all. They have the affinity of the thread that calls.
+    pub fn start(dirs: &[PathBuf]) -> io::Result<Helpers> {
+        let dirs = if dirs.len() > 1 { dirs } else { &[] };
+        let drive = |dir: &PathBuf| {
+            Ok(Drive { dir: dir.clone(), helper: Helper::start()?, workers: Budget::new(DRIVE_WORKERS) })
+        };
+        let drives = dirs.iter().map(drive).collect::<io::Result<_>>()?;
+        Ok(Helpers { other: Helper::start()?, drives })
+    }
+
+    /// How many drives there are; 0 where there is one only, of which nothing is kept apart.
+    pub fn drives(&self) -> usize {
+        self.drives.len()
+    }
+
+    /// Who does jobs with this file or directory.
+    pub fn of(&self, path: &Path) -> HelperOf {
+        let holds = self.drives.iter().enumerate().filter(|(_, drive)| path.starts_with(&drive.dir));
+        let nearest = holds.max_by_key(|(_, drive)| drive.dir.components().count());
+        HelperOf(nearest.map_or(0, |(at, _)| at + 1))
+    }
+
+    fn drive(&self, of: HelperOf) -> Option<&Drive> {
+        of.0.checked_sub(1).and_then(|at| self.drives.get(at))
+    }
+
+    pub fn get(&self, of: HelperOf) -> &Helper {
+        self.drive(of).map_or(&self.other, |drive| &drive.helper)
+    }
+
+    /// The drive's share of the workers, if there are several drives.
+    pub fn workers(&self, of: HelperOf) -> Option<&Rc<Budget>> {
+        self.drive(of).map(|drive| &drive.workers)
+    }
+
+    /// So many more threads for each.
+    pub fn add_threads(&self, count: usize) -> io::Result<()> {
+        let drives = self.drives.iter().map(|drive| &drive.helper);
+        drives.chain([&self.other]).try_for_each(|helper| (0..count).try_for_each(|_| helper.add_thread()))
+    }
+}
 
 /// The threads end when this is dropped and its jobs are done.
 pub(super) struct Helper {
@@ -21,16 +91,15 @@ struct Place<T> {
 }
 
 impl Helper {
-    /// Starts the thread, with the affinity of the one that calls.
-    pub fn start() -> io::Result<Helper> {
+    fn start() -> io::Result<Helper> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let helper = Helper { jobs, queue: Arc::new(Mutex::new(queue)) };
         helper.add_thread()?;
         Ok(helper)
     }
 
-    /// One more thread, with the affinity of the one that calls. From now on jobs may run at the same time.
-    pub fn add_thread(&self) -> io::Result<()> {
+    /// One more thread. From now on jobs may run at the same time.
+    fn add_thread(&self) -> io::Result<()> {
         let queue = Arc::clone(&self.queue);
         let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let work = move || std::iter::from_fn(|| next().ok()).for_each(|job| job());
@@ -67,5 +136,30 @@ impl Helper {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, zip};
+
+    #[test]
+    fn each_drive_has_a_helper_of_its_own() {
+        let dirs = ["/a", "/b", "/a/c"].map(PathBuf::from);
+        let helpers = Helpers::start(&dirs).unwrap();
+        let of = |path: &str| helpers.of(Path::new(path)).0;
+        assert_eq!([of("/a/x"), of("/b/x/y"), of("/a/c/x"), of("/a/cd"), of("/x/a")], [1, 2, 3, 1, 0]);
+        // Each waits for the other.
+        let (one, other) = mpsc::sync_channel::<()>(0);
+        let waits = helpers.get(helpers.of(Path::new("/a/x"))).run(move || other.recv().is_ok());
+        let tells = helpers.get(helpers.of(Path::new("/b/x"))).run(move || one.send(()).is_ok());
+        assert_eq!(block_on(zip(waits, tells)), (true, true));
+    }
+
+    #[test]
+    fn one_directory_needs_one_helper() {
+        let helpers = Helpers::start(&["/a".into()]).unwrap();
+        assert_eq!(helpers.of(Path::new("/a/x")), helpers.of(Path::new("/b")));
     }
 }

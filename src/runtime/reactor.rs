@@ -484,6 +484,11 @@ impl Reactor {
         }
     }
 
+    /// See [`Ring::allow_workers`].
+    pub fn allow_workers(&self, count: usize) -> io::Result<()> {
+        self.ring.allow_workers(count)
+    }
+
     fn nothing_is_ready(&self) -> bool {
         self.ready.iter().all(|queue| queue.borrow().is_empty())
     }

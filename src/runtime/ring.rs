@@ -154,6 +154,20 @@ impl Ring {
         })
     }
 
+    /// Has the kernel use up to so many threads at a time for operations on files that block, if that is more than by
+    /// itself. For all rings of this thread.
+    pub fn allow_workers(&self, count: usize) -> io::Result<()> {
+        let uring = self.uring.borrow();
+        // Zeroes change nothing, and tell what it is now.
+        let mut most = [0, 0];
+        uring.submitter().register_iowq_max_workers(&mut most)?;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if most[0] >= count {
+            return Ok(());
+        }
+        uring.submitter().register_iowq_max_workers(&mut [count, 0])
+    }
+
     /// Notes an operation; the kernel has it after the next turn.
     fn note(&self, entry: squeue::Entry) {
         let mut excess = self.excess.borrow_mut();

@@ -17,7 +17,7 @@ use futures_lite::FutureExt;
 
 use super::cores;
 use super::disk::simulated::Random;
-use super::jobs::Helper;
+use super::jobs::Helpers;
 use super::process::Process;
 use super::reactor::{self, Reactor};
 use super::task::Queue;
@@ -78,7 +78,7 @@ impl Drop for Simulated {
 pub fn simulate<T>(seed: u64, future: impl Future<Output = T>) -> T {
     let core = CoreIndex(0);
     let process = Arc::new(Process::new(1).expect("an eventfd can be had"));
-    let helper = Helper::start().expect("a thread can be started");
+    let helpers = Helpers::start(&[]).expect("a thread can be started");
     assert!(TIME.get().is_none(), "one simulation runs on a thread");
     TIME.set(Some((Instant::now(), Duration::ZERO)));
     RANDOM.set(seed);
@@ -86,7 +86,7 @@ pub fn simulate<T>(seed: u64, future: impl Future<Output = T>) -> T {
     let watch = std::rc::Rc::new(Watch::new(core, None));
     let reactor = Reactor::install(1, Duration::ZERO, std::rc::Rc::clone(&watch)).expect("a ring can be had");
     process.core_started(core, Arc::clone(reactor.bell()));
-    let installed = cores::Core::install(core, Arc::clone(&process), helper, watch);
+    let installed = cores::Core::install(core, Arc::clone(&process), helpers, watch);
     reactor::spawn(Queue::Log, std::rc::Rc::clone(&installed.0).watch());
     let failed = async {
         installed.0.stop_raised().await;

@@ -16,15 +16,18 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use futures_lite::FutureExt;
 
+use super::jobs::HelperOf;
 use super::process::RuntimeError;
 use super::watch::Stall;
 use super::{cores, reactor};
+use crate::base::budget::Permit;
 
 /// Where a task's CPU time is counted. Shares apply when several are busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,27 +106,42 @@ pub(super) fn is_in_haste() -> bool {
     reactor::is_in_haste()
 }
 
-/// Gives this core's helper `count` more threads, for as long as the core runs: when it stops there are many files to
+/// Gives each of this core's helpers `count` more threads, for as long as the core runs: when it stops there are many files to
 /// flush, and file systems make flushes that are asked for at the same time durable together. While it serves, one
 /// thread leaves the drive to those who wait for records.
-pub fn reinforce_helper(count: usize) {
-    for _ in 0..count {
-        if let Err(error) = cores::current().helper().add_thread() {
-            tracing::warn!("start one more helper: {error}; it goes on with fewer");
-            return;
-        }
+pub fn reinforce_helpers(count: usize) {
+    if let Err(error) = cores::current().helpers().add_threads(count) {
+        tracing::warn!("start one more helper: {error}; it goes on with fewer");
     }
 }
 
-/// Runs a blocking job on this core's helper thread and waits for it. Jobs run
-/// one after another, until [`reinforce_helper`]. A panic in the job becomes an error.
-pub async fn on_helper<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+/// Which helper does jobs with this file or directory.
+pub(super) fn helper_of(path: &Path) -> HelperOf {
+    cores::current().helpers().of(path)
+}
+
+/// Takes one of the workers that the drive may have of the kernel, for an operation that may need one; they are
+/// counted where there are several drives.
+pub(super) async fn take_worker(of: HelperOf) -> Option<Permit> {
+    let workers = cores::current().helpers().workers(of).cloned();
+    match workers {
+        Some(workers) => Some(workers.take(1).await),
+        None => None,
+    }
+}
+
+/// Runs a blocking job on one of this core's helper threads and waits for it. Jobs of one helper run
+/// one after another, until [`reinforce_helpers`]. A panic in the job becomes an error.
+pub(super) async fn on_helper<T: Send + 'static>(
+    of: HelperOf,
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let job = move || {
         // A panic must not end the helper.
         std::panic::catch_unwind(AssertUnwindSafe(job))
             .unwrap_or_else(|panic| Err(io::Error::other(format!("panic: {}", panic_message(panic.as_ref())))))
     };
-    cores::current().helper().run(job).await
+    cores::current().helpers().get(of).run(job).await
 }
 
 /// Names of the tasks of this core that have not ended, each with its count.
@@ -297,7 +315,7 @@ mod tests {
         run_one(async {
             spawn(Queue::Network, "doomed", OnPanic::EndTask, async { panic!("of no use") });
             all_ended("doomed").await;
-            assert_eq!(on_helper(|| Ok(7)).await.unwrap(), 7);
+            assert_eq!(on_helper(helper_of(Path::new("a")), || Ok(7)).await.unwrap(), 7);
         });
     }
 
@@ -313,21 +331,23 @@ mod tests {
     #[test]
     fn a_panicking_job_is_an_error_and_the_helper_goes_on() {
         run_one(async {
+            let of = helper_of(Path::new("a"));
             for _ in 0..3 {
-                let error = on_helper(|| -> io::Result<()> { panic!("bad job") }).await.unwrap_err();
+                let error = on_helper(of, || -> io::Result<()> { panic!("bad job") }).await.unwrap_err();
                 assert_eq!(error.to_string(), "panic: bad job");
             }
-            assert_eq!(on_helper(|| Ok(1)).await.unwrap(), 1);
+            assert_eq!(on_helper(of, || Ok(1)).await.unwrap(), 1);
         });
     }
 
     #[test]
     fn a_reinforced_helper_runs_jobs_at_the_same_time() {
         run_one(async {
-            reinforce_helper(1);
+            reinforce_helpers(1);
+            let of = helper_of(Path::new("a"));
             let (one, other) = std::sync::mpsc::sync_channel::<()>(0);
-            let waits = on_helper(move || other.recv().map_err(io::Error::other));
-            let tells = on_helper(move || one.send(()).map_err(io::Error::other));
+            let waits = on_helper(of, move || other.recv().map_err(io::Error::other));
+            let tells = on_helper(of, move || one.send(()).map_err(io::Error::other));
             let (waited, told) = futures_lite::future::zip(waits, tells).await;
             waited.unwrap();
             told.unwrap();

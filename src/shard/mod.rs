@@ -98,6 +98,7 @@ pub struct Core {
     fetch_sessions: RefCell<FetchSessions>,
     request_memory: Rc<Budget>,
     read_memory: Rc<Budget>,
+    read_memory_of_tails: Rc<Budget>,
     reads_for_others: Rc<Budget>,
     handler: OnceCell<RequestHandler>,
     requests: Requests,
@@ -186,6 +187,12 @@ impl Core {
     /// Memory for what is read for fetches until it has been sent.
     pub fn read_memory(&self) -> &Rc<Budget> {
         &self.read_memory
+    }
+
+    /// Memory for what is sent from the tails of logs while there is none of [`Core::read_memory`]: who waits for
+    /// the drive may have taken all of that.
+    pub fn read_memory_of_tails(&self) -> &Rc<Budget> {
+        &self.read_memory_of_tails
     }
 
     /// What this core remembers of the requests it has answered.

@@ -790,7 +790,7 @@ pub fn take_offline(core: &Core, dir: DirIndex, reason: &str) {
 /// Closes all partitions so that the next start needs no recovery. Gives in which directories all could be, and tells
 /// those in which not.
 pub async fn close_all(core: &Rc<Core>) -> Vec<bool> {
-    task::reinforce_helper(OPEN_AT_ONCE - 1);
+    task::reinforce_helpers(OPEN_AT_ONCE - 1);
     let partitions = Rc::new(RefCell::new(core.partitions.open()));
     let mut clean: Vec<bool> = core.dirs().all().map(|(_, dir)| dir.is_online()).collect();
     for slot in core.partitions.slots.borrow().values() {

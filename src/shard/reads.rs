@@ -68,19 +68,28 @@ pub struct Limits {
     pub at_least_one: bool,
 }
 
+/// Where the memory for records comes from.
+#[derive(Clone, Copy)]
+pub struct ReadMemory<'a> {
+    pub any: &'a Rc<Budget>,
+    /// For what lies in memory, when there is no other: so that it does not wait behind reads of a drive that stalls.
+    /// `None` where who holds some of it may wait for who asks here.
+    pub of_tails: Option<&'a Rc<Budget>>,
+}
+
 /// Reads from partitions of this core what is there, without waiting for more, into
 /// `results`, which is empty before. The
 /// partitions are looked at in their order; what lies on the drive is read for
 /// several of them at a time.
 ///
-/// Memory for the records comes from `budget`. It is waited for only as long as
+/// Memory for the records is waited for only as long as
 /// nothing is held: fetches that hold some and wait for more could wait for each
 /// other for ever. A partition for which there is none then has no records this time.
 pub async fn read_all(
     core: &Core,
     reads: &[Read],
     limits: Limits,
-    budget: &Rc<Budget>,
+    budgets: ReadMemory<'_>,
     results: &mut Vec<Result<Found, ReadError>>,
 ) {
     let mut planned = Vec::new();
@@ -97,10 +106,18 @@ pub async fn read_all(
         results.push(Ok(nothing));
         if let Some(plan) = plan {
             let bytes = plan.bytes_max();
-            let memory = match holds {
-                true => budget.try_take(bytes),
-                false => Some(budget.take(bytes).await),
-            };
+            let mut budget = budgets.any;
+            let mut memory = budget.try_take(bytes);
+            if memory.is_none()
+                && plan.is_in_memory()
+                && let Some(of_tails) = budgets.of_tails
+            {
+                budget = of_tails;
+                memory = budget.try_take(bytes);
+            }
+            if memory.is_none() && !holds {
+                memory = Some(budget.take(bytes).await);
+            }
             if let Some(Ok(found)) = results.last_mut() {
                 found.starved = memory.is_none();
             }

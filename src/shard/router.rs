@@ -15,7 +15,7 @@ use super::messages::{Answer, Call, ForwardedProduce, ForwardedRecords, Message}
 use super::mover;
 use super::partitions::{self, Parking};
 use super::points;
-use super::reads;
+use super::reads::{self, ReadMemory};
 use super::starts;
 use crate::base::CoreIndex;
 use crate::base::wait::{self, Receiver, Sender};
@@ -142,7 +142,8 @@ async fn handle(core: &Rc<Core>, call: Call) -> Answer {
         Call::Fetch(fetch) => {
             let mut results = Vec::with_capacity(fetch.reads.len());
             let mut found = Vec::with_capacity(fetch.reads.len());
-            reads::read_all(core, &fetch.reads, fetch.limits, &core.reads_for_others, &mut found).await;
+            let memory = ReadMemory { any: &core.reads_for_others, of_tails: None };
+            reads::read_all(core, &fetch.reads, fetch.limits, memory, &mut found).await;
             for result in found {
                 results.push(result.map(|found| ForwardedRecords {
                     bounds: found.bounds,

@@ -79,6 +79,7 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
         )),
         request_memory: Budget::new(config.request_memory_bytes_per_core as usize),
         read_memory: Budget::new(config.read_memory_bytes_per_core as usize),
+        read_memory_of_tails: Budget::new(config.read_memory_bytes_per_core as usize / 4),
         reads_for_others: Budget::new(READS_FOR_OTHERS_BYTES_MAX),
         handler: OnceCell::new(),
         requests: Requests::default(),

@@ -74,8 +74,23 @@ struct Medium {
     has_power: bool,
     /// The power goes at so many reads and writes from now on, and the seed of what is lost then.
     cut_in: Option<(u64, u64)>,
-    /// Flushes that wait for [`Drive::release_flushes`]; `None`: none is held up.
-    held: Option<Vec<ReplyEmpty>>,
+    /// What is held up, until [`Drive::release`].
+    holds: Holds,
+    held: Vec<Held>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Holds {
+    Nothing,
+    Flushes,
+    Writes,
+}
+
+/// An answer that is held up.
+enum Held {
+    Flush(ReplyEmpty),
+    /// Of a write of so many bytes.
+    Write(ReplyWrite, u32),
 }
 
 impl Medium {
@@ -231,7 +246,11 @@ impl Filesystem for Front {
             return reply.error(Errno::EIO);
         }
         medium.write(offset, data);
-        reply.written(data.len() as u32);
+        let bytes = data.len() as u32;
+        match medium.holds {
+            Holds::Writes => medium.held.push(Held::Write(reply, bytes)),
+            _ => reply.written(bytes),
+        }
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -240,9 +259,9 @@ impl Filesystem for Front {
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let mut medium = self.0.lock().unwrap();
-        match &mut medium.held {
-            Some(held) => held.push(reply),
-            None => medium.answer_flush(reply),
+        match medium.holds {
+            Holds::Nothing => medium.answer_flush(reply),
+            _ => medium.held.push(Held::Flush(reply)),
         }
     }
 }
@@ -266,7 +285,8 @@ impl Drive {
             volatile: BTreeMap::new(),
             has_power: true,
             cut_in: None,
-            held: None,
+            holds: Holds::Nothing,
+            held: Vec::new(),
         }));
         let mut drive = Drive { medium, session: None, folder };
         for name in ["front", "mounted"] {
@@ -310,19 +330,28 @@ impl Drive {
 
     /// From now on no flush completes; writes and reads go on.
     pub fn hold_flushes(&self) {
-        self.medium.lock().unwrap().held.get_or_insert_default();
+        self.medium.lock().unwrap().holds = Holds::Flushes;
     }
 
-    /// Flushes that are held up.
-    pub fn held_flushes(&self) -> usize {
-        self.medium.lock().unwrap().held.as_ref().map_or(0, Vec::len)
+    /// From now on no write and no flush completes; reads go on.
+    pub fn hold_writes(&self) {
+        self.medium.lock().unwrap().holds = Holds::Writes;
     }
 
-    /// Completes the flushes that are held up, and lets later ones pass.
-    pub fn release_flushes(&self) {
+    /// Writes and flushes that are held up.
+    pub fn held(&self) -> usize {
+        self.medium.lock().unwrap().held.len()
+    }
+
+    /// Completes what is held up, and lets all that follows pass.
+    pub fn release(&self) {
         let mut medium = self.medium.lock().unwrap();
-        for reply in medium.held.take().into_iter().flatten() {
-            medium.answer_flush(reply);
+        medium.holds = Holds::Nothing;
+        for held in std::mem::take(&mut medium.held) {
+            match held {
+                Held::Flush(reply) => medium.answer_flush(reply),
+                Held::Write(reply, bytes) => reply.written(bytes),
+            }
         }
     }
 
@@ -369,7 +398,7 @@ impl Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         // Whatever state it is in: the namespace takes the rest.
-        self.release_flushes();
+        self.release();
         for name in ["mounted", "front"] {
             let _ = Command::new("umount").arg("--lazy").arg(self.path(name)).output();
         }
@@ -396,6 +425,14 @@ impl SmallFileSystem {
         run(Command::new(format!("mkfs.{kind}")).args([force, "-q"]).arg(&image));
         run(Command::new("mount").args(["-o", "loop"]).args([image, small.mounted()]));
         Some(small)
+    }
+
+    /// One in memory, which waits for no drive.
+    pub fn in_memory(bytes: u64) -> SmallFileSystem {
+        let small = SmallFileSystem { folder: super::folder() };
+        std::fs::create_dir(small.mounted()).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(small.mounted()));
+        small
     }
 
     pub fn mounted(&self) -> PathBuf {

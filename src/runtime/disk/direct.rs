@@ -16,8 +16,9 @@ use std::time::Duration;
 use super::{Buffer, Create, DirEntry, Memory, Open, Slice, Space};
 use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
+use crate::runtime::jobs::HelperOf;
 use crate::runtime::ring::{self, Closes, Descriptor, Safe};
-use crate::runtime::task::on_helper;
+use crate::runtime::task::{helper_of, on_helper, take_worker};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -85,6 +86,7 @@ pub struct DirectFile {
     /// Of a file that is open to write.
     lock: Option<Lock>,
     file: Rc<Descriptor>,
+    helper: HelperOf,
     /// What we know the length to be: nobody else changes our files.
     length: Cell<u64>,
 }
@@ -95,14 +97,19 @@ impl DirectFile {
     }
 
     async fn open_within(path: &Path, how: Open, patience: Duration) -> io::Result<DirectFile> {
-        let file = Descriptor::new(open_file(path, how).await?, Closes::Elsewhere);
+        let helper = helper_of(path);
+        let opened = {
+            let _worker = take_worker(helper).await;
+            open_file(path, how).await?
+        };
+        let file = Descriptor::new(opened, Closes::Elsewhere);
         let lock = match how.read_only {
             true => None,
             false => Some(Lock::take(&file, path, patience).await?),
         };
         // Under the lock: until then a write that is under way could make the file longer.
         let length = Cell::new(length_of(&file)?);
-        Ok(DirectFile { lock, file, length })
+        Ok(DirectFile { lock, file, helper, length })
     }
 
     pub fn length(&self) -> u64 {
@@ -198,8 +205,10 @@ impl DirectFile {
 
     pub async fn write_durable(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {
         let len = buffer.len();
+        let worker = take_worker(self.helper).await;
         let write = ring::write(&self.file, Rc::clone(&buffer), position, Safe::PowerCut);
         let done = Lock::during(&self.lock, write).await?;
+        drop(worker);
         if done < len {
             // Rare enough to do it in two steps.
             self.write(buffer, position).await?;
@@ -210,16 +219,21 @@ impl DirectFile {
     }
 
     async fn write_some(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<usize> {
+        let _worker = take_worker(self.helper).await;
         Lock::during(&self.lock, ring::write(&self.file, buffer, position, Safe::Kill)).await
     }
 
     pub async fn flush(&self) -> io::Result<()> {
+        let _worker = take_worker(self.helper).await;
         ring::flush(&self.file).await
     }
 
     pub async fn allocate(&self, position: u64, len: u64) -> io::Result<()> {
         let end = position.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
-        match Lock::during(&self.lock, ring::allocate(&self.file, 0, end)).await {
+        let worker = take_worker(self.helper).await;
+        let allocated = Lock::during(&self.lock, ring::allocate(&self.file, 0, end)).await;
+        drop(worker);
+        match allocated {
             Ok(()) => {}
             // A file system without fallocate: the length alone then, no space.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
@@ -242,7 +256,7 @@ impl DirectFile {
     async fn truncate(&self, len: u64) -> io::Result<()> {
         // The job has a descriptor of its own: it may outlive this future.
         let file = fs::File::from(self.file.as_fd().try_clone_to_owned()?);
-        Lock::during(&self.lock, on_helper(move || file.set_len(len))).await
+        Lock::during(&self.lock, on_helper(self.helper, move || file.set_len(len))).await
     }
 
     /// Closes the file, off this core: the last descriptor of a file can be work for the file system.
@@ -360,28 +374,28 @@ fn length_of(file: &Descriptor) -> io::Result<u64> {
 }
 
 pub async fn remove(path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    on_helper(move || fs::remove_file(path)).await
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || fs::remove_file(path)).await
 }
 
 pub async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let (from, to) = (from.to_owned(), to.to_owned());
-    on_helper(move || fs::rename(from, to)).await
+    on_helper(helper_of(&to), move || fs::rename(from, to)).await
 }
 
 pub async fn create_dir_all(path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    on_helper(move || fs::create_dir_all(path)).await
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || fs::create_dir_all(path)).await
 }
 
 pub async fn remove_dir_all(path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    on_helper(move || fs::remove_dir_all(path)).await
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || fs::remove_dir_all(path)).await
 }
 
 pub async fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
-    let path = path.to_owned();
-    on_helper(move || {
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || {
         let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
@@ -400,18 +414,18 @@ pub async fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 }
 
 pub async fn sync_dir(path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    on_helper(move || fs::File::open(path)?.sync_all()).await
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || fs::File::open(path)?.sync_all()).await
 }
 
 pub async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let path = path.to_owned();
-    on_helper(move || fs::read(path)).await
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || fs::read(path)).await
 }
 
 pub async fn read_places(path: &Path, places: Vec<(u64, usize)>) -> io::Result<Vec<Vec<u8>>> {
-    let path = path.to_owned();
-    on_helper(move || {
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || {
         let file = fs::File::open(path)?;
         let read = |(position, len)| {
             let mut bytes = vec![0; len];
@@ -424,8 +438,8 @@ pub async fn read_places(path: &Path, places: Vec<(u64, usize)>) -> io::Result<V
 }
 
 pub async fn write_file(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
-    let path = path.to_owned();
-    on_helper(move || {
+    let (path, of) = (path.to_owned(), helper_of(path));
+    on_helper(of, move || {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let dir = match path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
@@ -445,8 +459,8 @@ pub async fn write_file(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
 }
 
 pub async fn space(path: &Path) -> io::Result<Space> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    on_helper(move || {
+    let (path, of) = (CString::new(path.as_os_str().as_bytes())?, helper_of(path));
+    on_helper(of, move || {
         // SAFETY: statvfs is plain data for which zeroes are valid.
         let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
         // SAFETY: `path` is a string with its final zero, `facts` is writable.
