@@ -34,6 +34,10 @@ struct Drive {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct HelperOf(usize);
 
+impl HelperOf {
+    pub const NO_DRIVE: HelperOf = HelperOf(0);
+}
+
 impl Helpers {
     /// Starts one for what lies below each of these directories, and one for the rest; with one directory or none, one for
     /// all. They have the affinity of the thread that calls.

@@ -130,9 +130,14 @@ pub(super) async fn take_worker(of: HelperOf) -> Option<Permit> {
     }
 }
 
-/// Runs a blocking job on one of this core's helper threads and waits for it. Jobs of one helper run
+/// Runs a blocking job, which has to do with no drive, on a helper thread of this core and waits for it. Jobs run
 /// one after another, until [`reinforce_helpers`]. A panic in the job becomes an error.
-pub(super) async fn on_helper<T: Send + 'static>(
+pub async fn on_helper<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    on_helper_of(HelperOf::NO_DRIVE, job).await
+}
+
+/// As [`on_helper`], on that of a drive.
+pub(super) async fn on_helper_of<T: Send + 'static>(
     of: HelperOf,
     job: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -315,7 +320,7 @@ mod tests {
         run_one(async {
             spawn(Queue::Network, "doomed", OnPanic::EndTask, async { panic!("of no use") });
             all_ended("doomed").await;
-            assert_eq!(on_helper(helper_of(Path::new("a")), || Ok(7)).await.unwrap(), 7);
+            assert_eq!(on_helper(|| Ok(7)).await.unwrap(), 7);
         });
     }
 
@@ -331,12 +336,11 @@ mod tests {
     #[test]
     fn a_panicking_job_is_an_error_and_the_helper_goes_on() {
         run_one(async {
-            let of = helper_of(Path::new("a"));
             for _ in 0..3 {
-                let error = on_helper(of, || -> io::Result<()> { panic!("bad job") }).await.unwrap_err();
+                let error = on_helper(|| -> io::Result<()> { panic!("bad job") }).await.unwrap_err();
                 assert_eq!(error.to_string(), "panic: bad job");
             }
-            assert_eq!(on_helper(of, || Ok(1)).await.unwrap(), 1);
+            assert_eq!(on_helper(|| Ok(1)).await.unwrap(), 1);
         });
     }
 
@@ -344,10 +348,9 @@ mod tests {
     fn a_reinforced_helper_runs_jobs_at_the_same_time() {
         run_one(async {
             reinforce_helpers(1);
-            let of = helper_of(Path::new("a"));
             let (one, other) = std::sync::mpsc::sync_channel::<()>(0);
-            let waits = on_helper(of, move || other.recv().map_err(io::Error::other));
-            let tells = on_helper(of, move || one.send(()).map_err(io::Error::other));
+            let waits = on_helper(move || other.recv().map_err(io::Error::other));
+            let tells = on_helper(move || one.send(()).map_err(io::Error::other));
             let (waited, told) = futures_lite::future::zip(waits, tells).await;
             waited.unwrap();
             told.unwrap();

@@ -18,7 +18,7 @@ use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
 use crate::runtime::jobs::HelperOf;
 use crate::runtime::ring::{self, Closes, Descriptor, Safe};
-use crate::runtime::task::{helper_of, on_helper, take_worker};
+use crate::runtime::task::{helper_of, on_helper_of, take_worker};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -256,7 +256,7 @@ impl DirectFile {
     async fn truncate(&self, len: u64) -> io::Result<()> {
         // The job has a descriptor of its own: it may outlive this future.
         let file = fs::File::from(self.file.as_fd().try_clone_to_owned()?);
-        Lock::during(&self.lock, on_helper(self.helper, move || file.set_len(len))).await
+        Lock::during(&self.lock, on_helper_of(self.helper, move || file.set_len(len))).await
     }
 
     /// Closes the file, off this core: the last descriptor of a file can be work for the file system.
@@ -375,27 +375,27 @@ fn length_of(file: &Descriptor) -> io::Result<u64> {
 
 pub async fn remove(path: &Path) -> io::Result<()> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || fs::remove_file(path)).await
+    on_helper_of(of, move || fs::remove_file(path)).await
 }
 
 pub async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let (from, to) = (from.to_owned(), to.to_owned());
-    on_helper(helper_of(&to), move || fs::rename(from, to)).await
+    on_helper_of(helper_of(&to), move || fs::rename(from, to)).await
 }
 
 pub async fn create_dir_all(path: &Path) -> io::Result<()> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || fs::create_dir_all(path)).await
+    on_helper_of(of, move || fs::create_dir_all(path)).await
 }
 
 pub async fn remove_dir_all(path: &Path) -> io::Result<()> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || fs::remove_dir_all(path)).await
+    on_helper_of(of, move || fs::remove_dir_all(path)).await
 }
 
 pub async fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || {
+    on_helper_of(of, move || {
         let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
@@ -415,17 +415,17 @@ pub async fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 
 pub async fn sync_dir(path: &Path) -> io::Result<()> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || fs::File::open(path)?.sync_all()).await
+    on_helper_of(of, move || fs::File::open(path)?.sync_all()).await
 }
 
 pub async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || fs::read(path)).await
+    on_helper_of(of, move || fs::read(path)).await
 }
 
 pub async fn read_places(path: &Path, places: Vec<(u64, usize)>) -> io::Result<Vec<Vec<u8>>> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || {
+    on_helper_of(of, move || {
         let file = fs::File::open(path)?;
         let read = |(position, len)| {
             let mut bytes = vec![0; len];
@@ -439,7 +439,7 @@ pub async fn read_places(path: &Path, places: Vec<(u64, usize)>) -> io::Result<V
 
 pub async fn write_file(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
     let (path, of) = (path.to_owned(), helper_of(path));
-    on_helper(of, move || {
+    on_helper_of(of, move || {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let dir = match path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
@@ -460,7 +460,7 @@ pub async fn write_file(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
 
 pub async fn space(path: &Path) -> io::Result<Space> {
     let (path, of) = (CString::new(path.as_os_str().as_bytes())?, helper_of(path));
-    on_helper(of, move || {
+    on_helper_of(of, move || {
         // SAFETY: statvfs is plain data for which zeroes are valid.
         let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
         // SAFETY: `path` is a string with its final zero, `facts` is writable.
