@@ -530,3 +530,46 @@ fn the_last_stable_offset_is_nowhere_before_the_start() {
         partition.close_cleanly().await.unwrap();
     });
 }
+
+#[test]
+fn a_producer_is_known_whose_segment_went_after_an_epoch_began_in_it() {
+    run_one(async {
+        let mut disk = SimulatedDisk::new();
+        disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
+        let open = async |disk: &SimulatedDisk, clean: bool| {
+            Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
+                .await
+                .unwrap()
+        };
+        let produced = async |partition: &Partition, bytes: &[u8]| {
+            let produced = produce(partition, bytes).unwrap();
+            partition.acknowledged(produced.last_offset, Acks::All).await.unwrap();
+            produced
+        };
+        let partition = open(&disk, true).await;
+        produced(&partition, &batch((7, 0, 0), 2)).await;
+        // A snapshot that knows less.
+        while partition.make_point().await.unwrap().is_none() {
+            crate::runtime::clock::sleep(Duration::from_micros(100)).await;
+        }
+        // The epochs' file has news when the roll wants the next: it waits, and is not left out.
+        partition.set_leader_epoch(LeaderEpoch(6));
+        let sent = batch((7, 0, 2), 2);
+        let first = produced(&partition, &sent).await;
+        partition.log().roll();
+        produced(&partition, &batch((-1, -1, -1), 2)).await;
+        while !partition.log().all_sealed() {
+            crate::runtime::clock::sleep(Duration::from_micros(100)).await;
+        }
+        partition.delete_records_before(Offset(4)).unwrap();
+        assert_eq!(partition.retain(now(), usize::MAX).await.unwrap(), 1);
+        disk = disk.reopen_after_kill(1);
+        partition.log().take_offline("killed");
+        let partition = open(&disk, false).await;
+        assert_eq!(partition.log().start_offset(), Offset(4));
+        let again = produce(&partition, &sent).unwrap();
+        assert!(again.duplicate && again.base_offset == first.base_offset, "{again:?}");
+        assert_eq!(produced(&partition, &batch((7, 0, 4), 1)).await.base_offset, Offset(6));
+        partition.close_cleanly().await.unwrap();
+    });
+}
