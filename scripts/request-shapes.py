@@ -43,9 +43,11 @@ def shape(fields, structs):
         array = field["type"].startswith("[]")
         name = field["type"].removeprefix("[]")
         structs = dict(structs, **({name: field["fields"]} if "fields" in field else {}))
-        assert array or name in FIXED or name in ("string", "bytes"), f"{field['name']} is a single struct"
         low, high = versions(field["versions"])
-        lines.append(f"// {field['name']}\nField {{ from: {low}, to: {high}, array: {str(array).lower()}, kind: {kind(name, structs)} }},")
+        is_struct = not array and name not in FIXED and name not in ("string", "bytes")
+        assert not is_struct or field.get("nullableVersions") == field["versions"], f"{field['name']} is a struct that is never null"
+        of = f"Kind::Maybe({shape(structs[name], structs)})" if is_struct else kind(name, structs)
+        lines.append(f"// {field['name']}\nField {{ from: {low}, to: {high}, array: {str(array).lower()}, kind: {of} }},")
     return "&[\n" + "\n".join(lines) + "\n]"
 
 

@@ -1,5 +1,5 @@
 //! The APIs about topics and the cluster over a socket, in every version that is served: Metadata, CreateTopics,
-//! CreatePartitions, DeleteTopics, DescribeConfigs, DescribeCluster, the reassignments; and ListOffsets.
+//! CreatePartitions, DeleteTopics, DescribeConfigs, DescribeCluster, DescribeTopicPartitions, ListConfigResources, ElectLeaders, the reassignments; and ListOffsets.
 //!
 //! With `CORELOG_TEST_BROKER=kafka` the same conversations run against Apache Kafka: its codes and words are expected.
 
@@ -13,6 +13,9 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_protocol::messages::describe_topic_partitions_response::DescribeTopicPartitionsResponseTopic;
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
@@ -34,6 +37,7 @@ const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
 const POLICY_VIOLATION: i16 = 44;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
+const ELECTION_NOT_NEEDED: i16 = 84;
 const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
@@ -231,6 +235,138 @@ fn a_partition_is_put_where_it_is_and_nowhere_else() {
         let request = ListPartitionReassignmentsRequest::default().with_topics(topics);
         assert_eq!(client.ask(0, &request), ListPartitionReassignmentsResponse::default().with_error_message(None));
     }
+}
+
+#[test]
+fn partitions_are_described_page_by_page() {
+    let (_broker, mut client) = host();
+    let (first, second) = (unique("paged-a"), unique("paged-b"));
+    for (topic_name, partitions) in [(&first, 3), (&second, 2)] {
+        assert_eq!(client.create(7, topic(topic_name, partitions, 1)).error_code, NONE);
+        client.wait_for(topic_name, partitions as usize);
+    }
+    let named = |topic: &str| TopicRequest::default().with_name(name(topic));
+    let at = |topic: &str, partition: i32| {
+        Some(Cursor::default().with_topic_name(name(topic)).with_partition_index(partition))
+    };
+    let both = vec![named(&second), named(&first), named("a b"), named("zzz-not-there")];
+    let mut page = |topics: &[TopicRequest], limit: i32, cursor: Option<Cursor>| {
+        let request = DescribeTopicPartitionsRequest::default()
+            .with_topics(topics.to_vec())
+            .with_response_partition_limit(limit)
+            .with_cursor(cursor);
+        let answer = client.ask(0, &request);
+        let shown = |topic: &DescribeTopicPartitionsResponseTopic| {
+            let numbers: Vec<i32> = topic.partitions.iter().map(|partition| partition.partition_index).collect();
+            (topic.name.as_ref().unwrap().to_string(), topic.error_code, numbers)
+        };
+        let next = answer.next_cursor.as_ref().map(|next| (next.topic_name.to_string(), next.partition_index));
+        (answer.topics.iter().map(shown).collect::<Vec<_>>(), next, answer)
+    };
+    let (invalid, unknown) =
+        (("a b".to_string(), INVALID_TOPIC, vec![]), ("zzz-not-there".to_string(), UNKNOWN_TOPIC_OR_PARTITION, vec![]));
+    let (topics, next, answer) = page(&both, 100, None);
+    let of_first = (first.clone(), NONE, vec![0, 1, 2]);
+    assert_eq!(topics, [invalid.clone(), of_first.clone(), (second.clone(), NONE, vec![0, 1]), unknown.clone()]);
+    assert_eq!(next, None);
+    // As Metadata shows it.
+    let whole = answer.topics.iter().find(|topic| topic.name.as_ref().unwrap().as_str() == first).unwrap();
+    assert_eq!((whole.is_internal, whole.topic_authorized_operations), (false, ALL_TOPIC_OPERATIONS));
+    let partition = &whole.partitions[0];
+    let leader = partition.leader_id;
+    assert_eq!((partition.error_code, partition.leader_epoch, &partition.offline_replicas), (NONE, 0, &vec![]));
+    assert_eq!((&partition.replica_nodes, &partition.isr_nodes), (&vec![leader], &vec![leader]));
+    assert_eq!((&partition.eligible_leader_replicas, &partition.last_known_elr), (&Some(vec![]), &Some(vec![])));
+    // The page ends within a topic, at the end of one, and with what is not there.
+    let (topics, next, _) = page(&both, 2, None);
+    assert_eq!((topics, next), (vec![invalid.clone(), (first.clone(), NONE, vec![0, 1])], Some((first.clone(), 2))));
+    let (topics, next, _) = page(&both, 1, at(&first, 2));
+    assert_eq!((topics, next), (vec![(first.clone(), NONE, vec![2])], Some((second.clone(), 0))));
+    let (topics, next, _) = page(&both, 2, at(&second, 0));
+    assert_eq!((topics, next), (vec![(second.clone(), NONE, vec![0, 1])], Some(("zzz-not-there".to_string(), 0))));
+    let (topics, next, _) = page(&both, 0, at(&second, 1));
+    assert_eq!((topics, next), (vec![(second.clone(), NONE, vec![1])], Some(("zzz-not-there".to_string(), 0))));
+    let (topics, next, _) = page(&both, 5, at("zzz-not-there", 7));
+    assert_eq!((topics, next), (vec![unknown], None));
+    let (topics, _, _) = page(&[], 2000, at(&first, 0));
+    assert!(topics.contains(&of_first) && topics.iter().all(|(name, ..)| *name >= first), "{topics:?}");
+    // A cursor that belongs to no topic of the request, and one that points nowhere.
+    for cursor in [at("elsewhere", 0), at(&first, -1)] {
+        let (topics, next, _) = page(&[named(&first)], 5, cursor);
+        assert_eq!((topics, next), (vec![(first.clone(), INVALID_REQUEST, vec![])], None));
+    }
+}
+
+#[test]
+fn no_election_is_needed() {
+    let (_broker, mut client) = host();
+    let there = unique("elected");
+    assert_eq!(client.create(7, topic(&there, 2, 1)).error_code, NONE);
+    client.wait_for(&there, 2);
+    let of = |topic: &str, partitions: &[i32]| {
+        TopicPartitions::default().with_topic(name(topic)).with_partitions(partitions.to_vec())
+    };
+    for version in 0..=2 {
+        for kind in if version == 0 { 0..=0 } else { 0..=1 } {
+            let wanted = vec![of(&there, &[0, 1, 7]), of("not-there", &[0])];
+            let request = ElectLeadersRequest::default().with_election_type(kind).with_topic_partitions(Some(wanted));
+            let answer = client.ask(version, &request);
+            assert_eq!(answer.error_code, NONE);
+            let mut results: Vec<_> = answer
+                .replica_election_results
+                .iter()
+                .flat_map(|topic| topic.partition_result.iter().map(|result| (topic.topic.to_string(), result)))
+                .map(|(topic, result)| {
+                    let words = result.error_message.as_deref().map(str::to_string);
+                    (topic, result.partition_id, result.error_code, words)
+                })
+                .collect();
+            results.sort();
+            let not_needed = Some("Leader election not needed for topic partition.".to_string());
+            let (no_topic, no_partition) = ("No such topic as not-there", format!("No such partition as {there}-7"));
+            let mut expected = vec![
+                (there.clone(), 0, ELECTION_NOT_NEEDED, not_needed.clone()),
+                (there.clone(), 1, ELECTION_NOT_NEEDED, not_needed),
+                (there.clone(), 7, UNKNOWN_TOPIC_OR_PARTITION, Some(no_partition)),
+                ("not-there".to_string(), 0, UNKNOWN_TOPIC_OR_PARTITION, Some(no_topic.to_string())),
+            ];
+            expected.sort();
+            assert_eq!(results, expected, "version {version}, type {kind}");
+        }
+        // Of all partitions those that need none are not told of.
+        let answer = client.ask(version, &ElectLeadersRequest::default().with_topic_partitions(None));
+        assert!(answer.replica_election_results.iter().all(|topic| topic.partition_result.is_empty()));
+    }
+    let wanted = Some(vec![of(&there, &[0])]);
+    let request = ElectLeadersRequest::default().with_election_type(5).with_topic_partitions(wanted);
+    assert_eq!(client.ask(2, &request).error_code, INVALID_REQUEST);
+}
+
+#[test]
+fn what_has_options_is_listed() {
+    let (_broker, mut client) = host();
+    let there = unique("listed");
+    assert_eq!(client.create(7, topic(&there, 1, 1)).error_code, NONE);
+    let leader = client.wait_for(&there, 1).partitions[0].leader_id.0.to_string();
+    let mut list = |version: i16, kinds: &[i8]| {
+        let answer = client.ask(version, &ListConfigResourcesRequest::default().with_resource_types(kinds.to_vec()));
+        let found = answer.config_resources.iter().map(|of| (of.resource_type, of.resource_name.to_string()));
+        (answer.error_code, found.collect::<Vec<_>>())
+    };
+    const BROKER_LOGGER: i8 = 8;
+    let brokers = [(BROKER, leader.clone()), (BROKER_LOGGER, leader)];
+    let (code, mut all) = list(1, &[]);
+    assert_eq!(code, NONE);
+    assert!(brokers.iter().all(|broker| all.contains(broker)) && all.contains(&(TOPIC, there.clone())), "{all:?}");
+    all.retain(|(kind, _)| *kind == TOPIC);
+    let (code, topics) = list(1, &[TOPIC]);
+    assert_eq!((code, topics), (NONE, all));
+    assert_eq!(list(1, &[BROKER_LOGGER]), (NONE, vec![brokers[1].clone()]));
+    // Client metrics, and nothing else before version 1.
+    for version in 0..=1 {
+        assert_eq!(list(version, if version == 0 { &[] } else { &[16] }), (NONE, vec![]));
+    }
+    assert_eq!(list(1, &[TOPIC, 3]), (UNSUPPORTED_VERSION, vec![]));
 }
 
 /// Where every core is a broker, a partition belongs to one of them, and stays there.

@@ -9,11 +9,12 @@ use corelog::record::{Codec, Scratch, iterate};
 use harness::broker::{Broker, Kind, Options, allowed_cpus, free_ports, serve_command};
 use harness::client::{Client, batch, name, now_ms, text};
 use harness::drive::{Drive, SmallFileSystem, in_own_namespace};
-use harness::program::Program;
+use harness::program::{Program, run};
 use harness::wait::{PATIENCE, seconds};
 use harness::{unique, wait};
 use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::*;
@@ -25,6 +26,8 @@ const NONE: i16 = 0;
 const NOT_YET: i16 = 6;
 /// LEADER_NOT_AVAILABLE: what Metadata says of a partition whose directory has failed.
 const NO_LEADER: i16 = 5;
+const PREFERRED_LEADER_NOT_AVAILABLE: i16 = 80;
+const ELIGIBLE_LEADERS_NOT_AVAILABLE: i16 = 83;
 /// KAFKA_STORAGE_ERROR: what the others say of it.
 const STORAGE: i16 = 56;
 
@@ -547,6 +550,32 @@ fn a_full_drive_refuses_its_own_partitions_records_only() {
     test.broker.stop();
 }
 
+/// What `corelog debug dirs` says of directories of which the second has failed.
+fn debug_says_it(dirs: &[PathBuf], lost: &BTreeSet<i32>) {
+    let debug = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelog"));
+        run(command.args(["debug", "dirs", "--data-dir"]).arg(&dirs[0]).args(more), PATIENCE)
+    };
+    let report: serde_json::Value = serde_json::from_str(&debug(&["--json"])).unwrap();
+    assert_eq!((&report["offline_directories"], &report["offline_partitions"]), (&1.into(), &lost.len().into()));
+    for (at, dir) in dirs.iter().enumerate() {
+        let (shown, is_lost) = (&report["directories"][at], at == 1);
+        assert_eq!((shown["path"].as_str(), shown["offline"].as_bool()), (dir.to_str(), Some(is_lost)), "{report}");
+        assert_eq!(
+            (shown["has_metadata"].as_bool(), shown["reason"].is_string()),
+            (Some(at == 0), is_lost),
+            "{report}"
+        );
+        let held = if is_lost { (0, lost.len() as u64) } else { (2, 0) };
+        assert_eq!((shown["partitions"].as_u64(), shown["offline_partitions"].as_u64()), (Some(held.0), Some(held.1)));
+    }
+    let said = debug(&[]);
+    assert!(said.contains("offline: directories 1, partitions 2"), "{said}");
+    let line =
+        said.lines().find(|line| line.starts_with(dirs[1].to_str().unwrap())).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(" offline ") && line.contains("error"), "{said}");
+}
+
 /// What a client that asks hears of a partition, everything but Metadata: the codes.
 fn codes_of(test: &mut Test, topic: &str, partition: i32, dirs: &[&Path]) -> BTreeSet<i16> {
     let client = &mut test.client;
@@ -627,6 +656,26 @@ fn clients_are_told_of_a_failed_directory_as_kafka_tells_them() {
                 .with_offline_replicas(before.replica_nodes.clone()),
         };
         assert_eq!(*shown, expected);
+    }
+    // Page by page as well, without the error.
+    let request =
+        DescribeTopicPartitionsRequest::default().with_topics(vec![TopicRequest::default().with_name(name(&topic))]);
+    for (described, shown) in test.client.ask(0, &request).topics[0].partitions.iter().zip(&shown.partitions) {
+        assert_eq!((described.error_code, described.partition_index), (NONE, shown.partition_index));
+        assert_eq!((described.leader_id, described.leader_epoch), (shown.leader_id, shown.leader_epoch));
+        assert_eq!(described.offline_replicas, shown.offline_replicas);
+        assert_eq!((&described.replica_nodes, &described.isr_nodes), (&shown.replica_nodes, &shown.isr_nodes));
+    }
+    // And nobody can be elected.
+    for (kind, nobody) in [(0, PREFERRED_LEADER_NOT_AVAILABLE), (1, ELIGIBLE_LEADERS_NOT_AVAILABLE)] {
+        let request = ElectLeadersRequest::default().with_election_type(kind).with_topic_partitions(None);
+        let answer = test.client.ask(2, &request);
+        let of = answer.replica_election_results.iter().find(|of| of.topic == name(&topic)).unwrap();
+        let told: BTreeSet<_> = of.partition_result.iter().map(|of| (of.partition_id, of.error_code)).collect();
+        assert_eq!(told, lost.iter().map(|partition| (*partition, nobody)).collect());
+    }
+    if test.broker.is_corelog() {
+        debug_says_it(&two, &lost);
     }
     // Versions that cannot say it do not.
     for version in [1, 4] {

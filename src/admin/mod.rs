@@ -12,16 +12,18 @@
 mod report;
 mod server;
 
-pub use report::{SlowReport, StagesReport, StallsReport};
+pub use report::{DirsReport, SlowReport, StagesReport, StallsReport};
 pub use server::{SOCKET_NAME, Server, get};
 
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 
+use crate::base::Uuid;
 use crate::metrics::{ApiDistributions, SlowRequest};
 use crate::runtime::mailbox::Receiver;
 use crate::runtime::{Stall, clock, task};
-use crate::shard::Core;
+use crate::shard::partitions::{self, InDir};
+use crate::shard::{Core, dirs};
 
 /// What a core is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +31,7 @@ enum Question {
     Slowest,
     Stages,
     Stalls,
+    Dirs,
 }
 
 /// A question, and where its answer goes. The answer is lost when it comes too late.
@@ -43,6 +46,37 @@ enum CoreAnswer {
     Stages(Vec<ApiDistributions>),
     /// How many there were since the start, and the latest.
     Stalls(u64, Vec<Stall>),
+    Dirs(CoreDirs),
+}
+
+/// The data directories, and what a core has in them.
+struct CoreDirs {
+    dirs: Vec<CoreDir>,
+    /// Partitions that are offline and lie in none of them.
+    offline_elsewhere: u64,
+}
+
+/// A data directory, as one core knows it.
+struct CoreDir {
+    path: String,
+    /// `None`: it could not be read.
+    id: Option<Uuid>,
+    /// Why it is offline.
+    reason: Option<String>,
+    has_metadata: bool,
+    held: InDir,
+}
+
+fn dirs_of(core: &Core) -> CoreDirs {
+    let (held, offline_elsewhere) = partitions::in_dirs(core);
+    let dirs = core.dirs().all().zip(held).map(|((index, dir), held)| CoreDir {
+        path: dirs::shown(dir.path()),
+        id: Some(dir.id()).filter(|id| !id.is_zero()),
+        reason: dir.offline().map(str::to_string),
+        has_metadata: core.dirs().metadata().among == Some(index),
+        held,
+    });
+    CoreDirs { dirs: dirs.collect(), offline_elsewhere }
 }
 
 /// Answers what this core is asked, until the process stops.
@@ -62,6 +96,7 @@ pub async fn answer_inquiries(core: Rc<Core>, inquiries: Receiver<Inquiry>) {
                 let (count, latest) = task::stalls();
                 CoreAnswer::Stalls(count, latest)
             }
+            Question::Dirs => CoreAnswer::Dirs(dirs_of(&core)),
         };
         // There is room for one answer. Who asked may have given up.
         let _ = answer.try_send(said);

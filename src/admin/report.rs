@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::{CoreDir, CoreDirs};
 use crate::metrics::{ApiDistributions, SLOWEST, SlowRequest, Stage};
 use crate::runtime::Stall;
 use crate::runtime::task::Queue;
@@ -83,6 +84,40 @@ pub struct StallRow {
     pub ended_ms: i64,
 }
 
+/// `GET /debug/dirs`: the data directories, in the order of `log.dirs`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DirsReport {
+    /// So many of them are offline (Kafka's `kafka.log:type=LogManager,name=OfflineLogDirectoryCount`).
+    pub offline_directories: usize,
+    /// Partitions whose files cannot be used, wherever (`kafka.server:type=ReplicaManager,name=OfflineReplicaCount`).
+    pub offline_partitions: u64,
+    pub directories: Vec<DirRow>,
+    /// Their partitions are missing.
+    pub silent_cores: Vec<usize>,
+}
+
+/// See [`DirsReport`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DirRow {
+    pub path: String,
+    /// `directory.id`, if it is known.
+    pub id: Option<String>,
+    /// (`kafka.log:type=LogManager,name=LogDirectoryOffline,logDirectory="…"`)
+    pub offline: bool,
+    /// Why.
+    pub reason: Option<String>,
+    /// The metadata log lies there.
+    pub has_metadata: bool,
+    /// Partitions that can be used, and their batches.
+    pub partitions: u64,
+    pub bytes: u64,
+    /// Partitions whose files cannot be used.
+    pub offline_partitions: u64,
+    /// Copies of partitions that are on their way here, and the offsets that they lack.
+    pub copies: u64,
+    pub copies_lag: u64,
+}
+
 fn api_name(api_key: i16) -> String {
     wire::served(api_key).map_or_else(|| api_key.to_string(), |api| api.name.to_string())
 }
@@ -132,6 +167,53 @@ impl StagesReport {
             }
         }
         StagesReport { rows, silent_cores }
+    }
+}
+
+impl DirsReport {
+    pub(super) fn of(cores: Vec<(usize, CoreDirs)>, silent_cores: Vec<usize>) -> DirsReport {
+        let mut report = DirsReport { silent_cores, ..DirsReport::default() };
+        for (_, of_core) in cores {
+            report.offline_partitions += of_core.offline_elsewhere;
+            for (at, dir) in of_core.dirs.into_iter().enumerate() {
+                if report.directories.len() == at {
+                    report.directories.push(DirRow::of(&dir));
+                }
+                report.directories[at].add(&dir);
+            }
+        }
+        report.offline_directories = report.directories.iter().filter(|dir| dir.offline).count();
+        report.offline_partitions += report.directories.iter().map(|dir| dir.offline_partitions).sum::<u64>();
+        report
+    }
+}
+
+impl DirRow {
+    /// One without anything in it.
+    fn of(dir: &CoreDir) -> DirRow {
+        DirRow {
+            path: dir.path.clone(),
+            id: dir.id.map(|id| id.to_string()),
+            offline: false,
+            reason: None,
+            has_metadata: dir.has_metadata,
+            partitions: 0,
+            bytes: 0,
+            offline_partitions: 0,
+            copies: 0,
+            copies_lag: 0,
+        }
+    }
+
+    fn add(&mut self, dir: &CoreDir) {
+        // It may have failed between the answers of two cores.
+        self.offline |= dir.reason.is_some();
+        self.reason = self.reason.take().or_else(|| dir.reason.clone());
+        self.partitions += dir.held.online;
+        self.bytes += dir.held.bytes;
+        self.offline_partitions += dir.held.offline;
+        self.copies += dir.held.copies;
+        self.copies_lag += dir.held.copies_lag;
     }
 }
 

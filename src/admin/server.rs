@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{CoreAnswer, Inquiry, Question, SlowReport, StagesReport, StallsReport};
+use super::{CoreAnswer, DirsReport, Inquiry, Question, SlowReport, StagesReport, StallsReport};
 use crate::runtime::local_socket;
 use crate::runtime::mailbox::Sender;
 
@@ -150,7 +150,19 @@ fn respond(line: &str, cores: &[Sender<Inquiry>]) -> (&'static str, Vec<u8>) {
             });
             serde_json::to_vec(&StallsReport::of(said, silent))
         }
-        _ => return ("404 Not Found", error_body("served are /debug/slow, /debug/stages and /debug/stalls")),
+        "/debug/dirs" => {
+            let (said, silent) = ask(cores, Question::Dirs, |said| match said {
+                CoreAnswer::Dirs(dirs) => Some(dirs),
+                _ => None,
+            });
+            serde_json::to_vec(&DirsReport::of(said, silent))
+        }
+        _ => {
+            return (
+                "404 Not Found",
+                error_body("served are /debug/slow, /debug/stages, /debug/stalls and /debug/dirs"),
+            );
+        }
     };
     match body {
         Ok(body) => ("200 OK", body),

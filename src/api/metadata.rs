@@ -27,7 +27,7 @@ use super::find_coordinator::offsets_topic;
 use super::{Context, admin, brokers};
 use crate::base::Uuid;
 use crate::metadata::controller::{METADATA_TOPIC, NewTopic, validate_topic_name};
-use crate::metadata::image::Topic;
+use crate::metadata::image::{PartitionState, Topic};
 use crate::metadata::{Answer, Intention, Reason};
 use crate::shard::Core;
 use crate::shard::coordinators::{OFFSETS_TOPIC, is_internal};
@@ -175,21 +175,40 @@ async fn create(core: &Core, names: Vec<String>) -> Vec<(String, Code)> {
     }
 }
 
+/// A partition as clients are shown it. Replicas are hosts in our metadata; a client is shown the broker that
+/// answers for the core that owns the partition.
+pub(super) struct Shown {
+    /// That has its replica.
+    pub broker: BrokerId,
+    /// The same, if anybody leads it.
+    pub leader: Option<BrokerId>,
+    is_offline: bool,
+}
+
+impl Shown {
+    pub(super) fn of(core: &Core, topic_id: Uuid, number: i32, state: &PartitionState) -> Shown {
+        let broker = BrokerId(brokers::leader_of(core, topic_id, number).0);
+        let is_offline = core.image().is_offline(core.config().node_id, state);
+        Shown { broker, leader: state.leader.map(|_| broker), is_offline }
+    }
+
+    pub(super) fn offline(&self) -> Vec<BrokerId> {
+        if self.is_offline { vec![self.broker] } else { Vec::new() }
+    }
+}
+
 fn known(core: &Core, topic: &Topic, operations: bool) -> MetadataResponseTopic {
-    let (image, node) = (core.image(), core.config().node_id);
     let partitions = topic.partitions.iter().map(|(index, state)| {
-        // Replicas are hosts in our metadata; a client is shown the broker that answers
-        // for the core that owns the partition.
-        let broker = BrokerId(brokers::leader_of(core, topic.id, *index).0);
-        let shown = MetadataResponsePartition::default()
+        let shown = Shown::of(core, topic.id, *index, state);
+        let code = if shown.leader.is_some() { errors::NONE } else { Code::LeaderNotAvailable.code() };
+        MetadataResponsePartition::default()
+            .with_error_code(code)
             .with_partition_index(*index)
+            .with_leader_id(shown.leader.unwrap_or(BrokerId(-1)))
             .with_leader_epoch(state.leader_epoch.0)
-            .with_replica_nodes(vec![broker])
-            .with_offline_replicas(if image.is_offline(node, state) { vec![broker] } else { Vec::new() });
-        match state.leader {
-            Some(_) => shown.with_error_code(errors::NONE).with_leader_id(broker).with_isr_nodes(vec![broker]),
-            None => shown.with_error_code(Code::LeaderNotAvailable.code()).with_leader_id(BrokerId(-1)),
-        }
+            .with_replica_nodes(vec![shown.broker])
+            .with_isr_nodes(shown.leader.into_iter().collect())
+            .with_offline_replicas(shown.offline())
     });
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))

@@ -27,6 +27,8 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -36,6 +38,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
@@ -233,6 +236,9 @@ pub async fn dispatch(core: &Rc<Core>, context: &Context, body: Bytes) -> Reply 
             answer(c, body, |r| alter_partition_reassignments::handle(core, r, c)).await
         }
         ApiKey::ListPartitionReassignments => answer(c, body, list_partition_reassignments::handle).await,
+        ApiKey::ElectLeaders => answer(c, body, |r| elect_leaders::handle(core, r)).await,
+        ApiKey::ListConfigResources => answer(c, body, |r| list_config_resources::handle(core, r, c)).await,
+        ApiKey::DescribeTopicPartitions => answer(c, body, |r| describe_topic_partitions::handle(core, r)).await,
         ApiKey::DescribeCluster => answer(c, body, |r| describe_cluster::handle(core, r, c)).await,
         ApiKey::InitProducerId => answer(c, body, |r| init_producer_id::handle(core, r, c)).await,
         ApiKey::FindCoordinator => answer(c, body, |r| find_coordinator::handle(core, r, c)).await,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use super::output::{self, Table};
-use crate::admin::{self, SOCKET_NAME, SlowReport, StagesReport, StallsReport};
+use crate::admin::{self, DirsReport, SOCKET_NAME, SlowReport, StagesReport, StallsReport};
 use crate::config::BrokerConfig;
 use crate::metrics::Stage;
 
@@ -39,6 +39,11 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// The data directories: which are offline and why, and what they hold
+    Dirs {
+        #[command(flatten)]
+        place: Place,
+    },
     /// Tasks that held up their core for longer than core.stall.threshold.ms
     Stalls {
         #[command(flatten)]
@@ -65,6 +70,7 @@ pub fn command(arguments: Arguments) -> Result<(), Failure> {
         Command::Slow { place, limit } => place.show("/debug/slow", |report| slow(report, limit)),
         Command::Stages { place } => place.show("/debug/stages", stages),
         Command::Stalls { place } => place.show("/debug/stalls", stalls),
+        Command::Dirs { place } => place.show("/debug/dirs", dirs),
     }
 }
 
@@ -155,6 +161,26 @@ fn stalls(report: StallsReport) -> Result<(), Failure> {
     for stall in report.stalls {
         let (ended, core, took) = (time_of_day(stall.ended_ms), stall.core.to_string(), stall.took_ms.to_string());
         table.row(vec![ended, core, stall.task, stall.queue, took]);
+    }
+    table.show()?;
+    name_silent(&report.silent_cores)
+}
+
+fn dirs(report: DirsReport) -> Result<(), Failure> {
+    let (directories, partitions) = (report.offline_directories, report.offline_partitions);
+    output::line(format_args!("offline: directories {directories}, partitions {partitions}"))?;
+    let mut table = Table::new(&["DIRECTORY", "ID", "STATE", "PARTITIONS", "BYTES", "OFFLINE", "COPIES", "LAG", "WHY"]);
+    for dir in report.directories {
+        let state = match (dir.offline, dir.has_metadata) {
+            (true, _) => "offline",
+            (false, true) => "online, metadata",
+            (false, false) => "online",
+        };
+        let counts = [dir.partitions, dir.bytes, dir.offline_partitions, dir.copies, dir.copies_lag];
+        let mut cells = vec![dir.path, dir.id.unwrap_or_default(), state.to_string()];
+        cells.extend(counts.map(|count| count.to_string()));
+        cells.push(dir.reason.unwrap_or_default());
+        table.row(cells);
     }
     table.show()?;
     name_silent(&report.silent_cores)

@@ -75,7 +75,7 @@ options! {
             "How many replicas must hold a record before acks=all is answered.";
         unclean_leader_election_enable: bool = "unclean.leader.election.enable" { default: Some("false"), change: Change::ClusterWide, effect: ONE_NODE }
             "Whether a replica that was not in sync may become leader, at the price of records.";
-        max_request_partition_size_limit: i32 = "max.request.partition.size.limit" { default: Some("2000"), allowed: Allowed::AtLeast(1), effect: Effect::None("DescribeTopicPartitions is not served yet") }
+        max_request_partition_size_limit: i32 = "max.request.partition.size.limit" { default: Some("2000"), allowed: Allowed::AtLeast(1) }
             "Most partitions that one request for topic partitions is answered with (DescribeTopicPartitions).";
 
         // Requests and connections.

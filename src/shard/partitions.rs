@@ -452,6 +452,50 @@ pub struct LogSize {
     pub copy: Option<CopySize>,
 }
 
+/// What a core has in a data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InDir {
+    /// Partitions that can be used.
+    pub online: u64,
+    /// Those that cannot: their log has ended, or did not open.
+    pub offline: u64,
+    /// Bytes of batches of those that can.
+    pub bytes: u64,
+    /// Copies of partitions on their way here.
+    pub copies: u64,
+    /// Offsets that these lack, all together.
+    pub copies_lag: u64,
+}
+
+/// What this core has in each directory, by index; and how many partitions are offline that lie in none of them.
+pub fn in_dirs(core: &Core) -> (Vec<InDir>, u64) {
+    let mut dirs = vec![InDir::default(); core.dirs().count()];
+    let mut nowhere = 0;
+    for slot in core.partitions.slots.borrow().values() {
+        match slot {
+            Slot::Opening => {}
+            Slot::Failed(_, Some(dir)) => dirs[usize::from(dir.0)].offline += 1,
+            Slot::Failed(_, None) => nowhere += 1,
+            Slot::Open(partition) => {
+                let of = &mut dirs[usize::from(partition.dir().0)];
+                match partition.ended() {
+                    Some(_) => of.offline += 1,
+                    None => {
+                        of.online += 1;
+                        of.bytes += partition.log().size_bytes();
+                    }
+                }
+                if let Some(copy) = core.moves.copy_of(partition) {
+                    let to = &mut dirs[usize::from(copy.dir.0)];
+                    to.copies += 1;
+                    to.copies_lag += copy.lag as u64;
+                }
+            }
+        }
+    }
+    (dirs, nowhere)
+}
+
 /// The sizes of all logs of this core that are open.
 pub async fn log_sizes(core: &Core) -> Vec<LogSize> {
     let mut sizes = Vec::new();

@@ -37,6 +37,8 @@ pub(super) enum Kind {
     /// A length and bytes.
     Bytes,
     Struct(&'static [Field]),
+    /// A byte that says whether there is one, and a struct.
+    Maybe(&'static [Field]),
 }
 
 /// "And all later versions."
@@ -73,6 +75,11 @@ fn check_one(kind: &Kind, version: i16, flexible: bool, cursor: &mut Cursor) -> 
         Kind::Text => cursor.text_len(flexible, "text")?.unwrap_or(0),
         Kind::Bytes => cursor.count(flexible, 1, "bytes")?.unwrap_or(0),
         Kind::Struct(fields) => return check_struct(fields, version, flexible, cursor),
+        Kind::Maybe(fields) => match cursor.i8("presence of a struct")? {
+            1 => return check_struct(fields, version, flexible, cursor),
+            // As the crate has it.
+            _ => 0,
+        },
     };
     cursor.take(len, "field").map(|_| ())
 }

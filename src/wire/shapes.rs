@@ -505,6 +505,24 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
             // GroupsNames
             Field { from: 0, to: LAST, array: true, kind: Kind::Text },
         ],
+        ApiKey::ElectLeaders => &[
+            // ElectionType
+            Field { from: 1, to: LAST, array: false, kind: Kind::Fixed(1) },
+            // TopicPartitions
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // Topic
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // Partitions
+                    Field { from: 0, to: LAST, array: true, kind: Kind::Fixed(4) },
+                ]),
+            },
+            // TimeoutMs
+            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+        ],
         ApiKey::IncrementalAlterConfigs => &[
             // Resources
             Field {
@@ -586,6 +604,36 @@ pub(super) fn shape(api: ApiKey) -> Option<&'static [Field]> {
             Field { from: 1, to: LAST, array: false, kind: Kind::Fixed(1) },
             // IncludeFencedBrokers
             Field { from: 2, to: LAST, array: false, kind: Kind::Fixed(1) },
+        ],
+        ApiKey::ListConfigResources => &[
+            // ResourceTypes
+            Field { from: 1, to: LAST, array: true, kind: Kind::Fixed(1) },
+        ],
+        ApiKey::DescribeTopicPartitions => &[
+            // Topics
+            Field {
+                from: 0,
+                to: LAST,
+                array: true,
+                kind: Kind::Struct(&[
+                    // Name
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                ]),
+            },
+            // ResponsePartitionLimit
+            Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+            // Cursor
+            Field {
+                from: 0,
+                to: LAST,
+                array: false,
+                kind: Kind::Maybe(&[
+                    // TopicName
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Text },
+                    // PartitionIndex
+                    Field { from: 0, to: LAST, array: false, kind: Kind::Fixed(4) },
+                ]),
+            },
         ],
         _ => return None,
     })

@@ -816,6 +816,13 @@ impl Writer<'_> {
                 (0..len).for_each(|i| self.bytes.put_u8(i as u8));
             }
             guard::Kind::Struct(fields) => self.fields(fields),
+            guard::Kind::Maybe(fields) => {
+                let is_there = (self.random)().is_multiple_of(2);
+                self.bytes.put_i8(if is_there { 1 } else { -1 });
+                if is_there {
+                    self.fields(fields);
+                }
+            }
         }
     }
 }
@@ -865,6 +872,9 @@ fn decode_any(api: ApiKey, version: i16, body: Bytes) -> Result<usize, WireError
         ApiKey::DeleteGroups => one::<theirs::DeleteGroupsRequest>(version, body),
         ApiKey::AlterPartitionReassignments => one::<theirs::AlterPartitionReassignmentsRequest>(version, body),
         ApiKey::ListPartitionReassignments => one::<theirs::ListPartitionReassignmentsRequest>(version, body),
+        ApiKey::ElectLeaders => one::<theirs::ElectLeadersRequest>(version, body),
+        ApiKey::ListConfigResources => one::<theirs::ListConfigResourcesRequest>(version, body),
+        ApiKey::DescribeTopicPartitions => one::<theirs::DescribeTopicPartitionsRequest>(version, body),
         ApiKey::DescribeCluster => one::<theirs::DescribeClusterRequest>(version, body),
         other => panic!("{other:?} is not decoded by the crate"),
     }

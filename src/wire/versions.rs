@@ -63,10 +63,13 @@ pub const SERVED: &[Served] = &[
     api(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4, 2),
     api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2),
     api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2),
+    api(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, 2),
     api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, 1),
     api(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1, 0),
     api(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, 0),
     api(ApiKey::DescribeCluster, "DescribeCluster", 0, 2, 0),
+    api(ApiKey::ListConfigResources, "ListConfigResources", 0, 1, 0),
+    api(ApiKey::DescribeTopicPartitions, "DescribeTopicPartitions", 0, 0, 0),
 ];
 
 const fn api(key: ApiKey, name: &'static str, min: i16, max: i16, first_flexible: i16) -> Served {

@@ -286,6 +286,9 @@ pub fn request(data: &[u8]) {
         ApiKey::DeleteGroups => decode::<theirs::DeleteGroupsRequest>(body, version),
         ApiKey::AlterPartitionReassignments => decode::<theirs::AlterPartitionReassignmentsRequest>(body, version),
         ApiKey::ListPartitionReassignments => decode::<theirs::ListPartitionReassignmentsRequest>(body, version),
+        ApiKey::ElectLeaders => decode::<theirs::ElectLeadersRequest>(body, version),
+        ApiKey::ListConfigResources => decode::<theirs::ListConfigResourcesRequest>(body, version),
+        ApiKey::DescribeTopicPartitions => decode::<theirs::DescribeTopicPartitionsRequest>(body, version),
         ApiKey::DescribeCluster => decode::<theirs::DescribeClusterRequest>(body, version),
         other => panic!("{other:?} is served but not fuzzed"),
     }
