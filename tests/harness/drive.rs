@@ -3,7 +3,8 @@
 //! The drive is one file of a FUSE file system of ours, under a loop device. It takes writes into a volatile cache and
 //! keeps them apart from what is durable until the file system asks for a flush, as drives do. A cut stops every
 //! further answer, and what was not flushed is lost in part: of each sector any version since the last flush may have
-//! reached the medium, or none.
+//! reached the medium, or none. Under XFS the drive has sectors of 4 KiB: of a block of metadata that is torn it looks at the
+//! first part only, takes it for newer than its log, and does not mount any more ("Metadata CRC error").
 //!
 //! All of it lives in a mount namespace of its own, [`in_own_namespace`]: when the test's process is gone, so are its
 //! mounts and its loop device.
@@ -72,6 +73,8 @@ struct Medium {
     /// Since the last flush, by sector: what was written to it, in order.
     volatile: BTreeMap<u64, Vec<[u8; SECTOR]>>,
     has_power: bool,
+    /// Sectors that reach the medium together.
+    whole: u64,
     /// The power goes at so many reads and writes from now on, and the seed of what is lost then.
     cut_in: Option<(u64, u64)>,
     /// What is held up, until [`Drive::release`].
@@ -151,9 +154,14 @@ impl Medium {
         // How likely a version reaches the medium: all, none, or something between.
         let likely = [0, 5, 50, 95, 100][(next_random(seed) % 5) as usize];
         let (mut lost, mut kept) = (0, 0);
+        let (mut unit, mut age) = (u64::MAX, 0);
         for (sector, versions) in std::mem::take(&mut self.volatile) {
-            let reached = versions.iter().rfind(|_| next_random(seed) % 100 < likely);
-            match reached {
+            if sector / self.whole != unit {
+                // Of how many versions the last did not reach it.
+                unit = sector / self.whole;
+                age = (0..versions.len()).find(|_| next_random(seed) % 100 < likely).unwrap_or(usize::MAX);
+            }
+            match versions.iter().nth_back(age) {
                 Some(bytes) => {
                     kept += 1;
                     self.durable.write_all_at(bytes, sector * SECTOR as u64).unwrap();
@@ -283,6 +291,7 @@ impl Drive {
         let medium = Arc::new(Mutex::new(Medium {
             durable,
             volatile: BTreeMap::new(),
+            whole: if file_system == "xfs" { 8 } else { 1 },
             has_power: true,
             cut_in: None,
             holds: Holds::Nothing,
@@ -293,9 +302,9 @@ impl Drive {
             std::fs::create_dir(drive.path(name)).unwrap();
         }
         drive.plug_in();
-        let force = if file_system == "xfs" { "-f" } else { "-F" };
+        let options: &[&str] = if file_system == "xfs" { &["-f", "-s", "size=4096"] } else { &["-F"] };
         let mut mkfs = Command::new(format!("mkfs.{file_system}"));
-        run(mkfs.args([force, "-q"]).arg(drive.path("front/disk")));
+        run(mkfs.args(options).arg("-q").arg(drive.path("front/disk")));
         drive.mount();
         drive
     }
