@@ -842,18 +842,24 @@ impl Inner {
     /// Tells writer and flusher to end and waits until no task is left. What was
     /// under way is completed.
     pub(super) async fn stop_tasks(&self) {
-        {
-            let mut state = self.state.borrow_mut();
-            state.tasks.retire = state.tasks.writer || state.tasks.flusher;
+        loop {
+            let ended = {
+                let mut state = self.state.borrow_mut();
+                let tasks = &mut state.tasks;
+                // Each time: while others go on a journal that fails, or is full, may have begun a writer anew.
+                tasks.retire = tasks.writer || tasks.flusher;
+                if !(tasks.retire || tasks.sealer || tasks.cleaner || tasks.mover || tasks.retention) {
+                    return;
+                }
+                let (sender, receiver) = wait::once();
+                state.task_waiters.push(sender);
+                receiver
+            };
+            self.work.raise();
+            self.flush.raise();
+            // A dropped sender means the same: look again.
+            let _ = ended.await;
         }
-        self.work.raise();
-        self.flush.raise();
-        self.wait_tasks(|state| {
-            let tasks = &state.tasks;
-            let others = tasks.cleaner || tasks.mover || tasks.retention;
-            !tasks.writer && !tasks.flusher && !tasks.sealer && !others
-        })
-        .await;
     }
 
     /// Seals the segments before the one that is written.

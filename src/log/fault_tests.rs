@@ -792,6 +792,33 @@ fn a_log_start_that_was_seen_does_not_go_back() {
 }
 
 #[test]
+fn an_end_stops_a_writer_that_begins_meanwhile() {
+    run_one(async {
+        let disk = disk().await;
+        let log = open_with(&disk, TopicConfig { segment_bytes: 4000, ..TopicConfig::default() }).await;
+        let of_index = |path: &Path| path.extension().is_some_and(|extension| extension == "index");
+        let stall = disk.stall(When::verb(Verb::WriteFile).on(of_index));
+        append(&log, 3000);
+        let end = append(&log, 3000);
+        log.wait(end, Stage::Durable).await.unwrap();
+        stall.reached().await;
+        // While a segment is being sealed its writer and flusher have ended, and a journal that fails sends what it has.
+        let meanwhile = async {
+            let idle = || {
+                let tasks = log.0.state.borrow().tasks;
+                !tasks.writer && !tasks.flusher
+            };
+            until(idle).await;
+            log.0.wake_writer();
+            assert!(!idle());
+            stall.release();
+        };
+        let both = futures_lite::future::zip(log.close_cleanly(), meanwhile);
+        crate::runtime::clock::timeout(Duration::from_secs(60), both).await.expect("it ends").0.unwrap();
+    });
+}
+
+#[test]
 fn an_end_waits_for_retention() {
     run_one(async {
         let disk = disk().await;
