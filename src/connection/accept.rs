@@ -22,6 +22,11 @@ const STALL_WHILE_CONTENDED: Duration = Duration::from_secs(10);
 /// How long a stop waits for requests under way.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(3);
 
+/// How long it lets those who were told something just now get to hear it, before connections end.
+const LAST_ANSWERS_MAX: Duration = Duration::from_millis(200);
+/// How often it looks whether they have.
+const LAST_ANSWERS_LOOK: Duration = Duration::from_millis(1);
+
 /// The connections of one core.
 #[derive(Default)]
 pub struct Connections {
@@ -50,6 +55,13 @@ impl Connections {
     /// a request still waits for by then (another core that has stopped) does not come.
     pub async fn stop(&self) {
         self.stopping.set(true);
+        let answered = async {
+            while self.sessions.borrow().values().any(|session| session.is_answering()) {
+                clock::sleep(LAST_ANSWERS_LOOK).await;
+            }
+        };
+        // Fetches may wait for longer; they are told nothing.
+        let _ = clock::timeout(LAST_ANSWERS_MAX, answered).await;
         for session in self.sessions.borrow().values() {
             session.disconnect();
         }

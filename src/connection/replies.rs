@@ -68,6 +68,11 @@ impl Replies {
         self.sending_since.get()
     }
 
+    /// Whether answers are queued or being sent.
+    pub fn are_under_way(&self) -> bool {
+        self.under_way.get() > 0
+    }
+
     /// Whether nothing that is queued from now on will be sent.
     pub fn is_closed(&self) -> bool {
         self.closed.get()

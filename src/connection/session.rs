@@ -31,12 +31,15 @@ pub struct Session {
     active: Cell<Moment>,
     /// Whether part of a frame has been read: the peer owes us the rest.
     frame_open: Cell<bool>,
+    /// Whether a request is being handled whose answer is not queued yet.
+    handling: Cell<bool>,
 }
 
 impl Session {
     pub fn new(socket: Socket) -> Rc<Session> {
         let active = Cell::new(clock::moment());
-        Rc::new(Session { socket, replies: Replies::new(), active, frame_open: Cell::new(false) })
+        let (frame_open, handling) = Default::default();
+        Rc::new(Session { socket, replies: Replies::new(), active, frame_open, handling })
     }
 
     /// When bytes last came in, or the answer that is on its way last moved.
@@ -48,6 +51,11 @@ impl Session {
     /// frame, or room for an answer.
     pub fn stalled_since(&self) -> Option<Moment> {
         self.replies.stalled_since().or_else(|| self.frame_open.get().then(|| self.active.get()))
+    }
+
+    /// Whether a request waits for its answer, or an answer to be sent.
+    pub fn is_answering(&self) -> bool {
+        self.handling.get() || self.replies.are_under_way()
     }
 
     /// Ends the connection: both tasks notice.
@@ -189,7 +197,10 @@ impl Reader<'_> {
                 _ => Err("a version that is not served"),
             };
         }
-        match api::dispatch(&self.core, &context, frame).await {
+        self.session.handling.set(true);
+        let reply = api::dispatch(&self.core, &context, frame).await;
+        self.session.handling.set(false);
+        match reply {
             Reply::Ready(answer) => replies.push_ready(About::new(context, request_bytes), answer, memory),
             Reply::Later(answer) => {
                 let about = About::new(context, request_bytes);
