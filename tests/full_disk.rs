@@ -261,8 +261,8 @@ fn many_partitions_fill_a_drive_with_records_and_nothing_else() {
     if !in_own_namespace("many_partitions_fill_a_drive_with_records_and_nothing_else") {
         return;
     }
-    /// Partitions of one request: what they ask of the drive at the same time is less than the reserve.
-    const AT_ONCE: usize = 10;
+    /// Partitions of one request: what they ask of the drive at the same time is more than the reserve.
+    const AT_ONCE: usize = 50;
     const RECORD: usize = 200_000;
     let partitions: i32 = std::env::var("CORELOG_TEST_PARTITIONS").map_or(100, |text| text.parse().unwrap());
     // What 2,000 take of 256 MiB.

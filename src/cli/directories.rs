@@ -8,9 +8,12 @@
 //! 4. Those that are empty are formatted, that of the metadata first.
 //! 5. Marks of a clean stop go, durably, before anything is written; journals and checkpoints are read.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::journals;
 use super::serve::ServeError;
@@ -18,6 +21,7 @@ use crate::base::limits::POINTS_FILE_BYTES_MAX;
 use crate::base::{DirIndex, Uuid};
 use crate::config::BrokerConfig;
 use crate::inspect::takeover::{self, DirToTake};
+use crate::log::DriveShare;
 use crate::metadata::properties::{self, DirSet, Properties, PropertiesError};
 use crate::partition::{CLEANED_FILE, POINTS_FILE, RecoveryPoints, STARTS_FILE};
 use crate::runtime::{self, DirLock, DirLockError};
@@ -159,7 +163,10 @@ impl Found {
         let usable = dirs.iter().filter(|(_, id)| id.is_ok()).count();
         let mut needs = Needs { metadata: &metadata, left: usable };
         let mut all = Vec::new();
+        let mut spaces: HashMap<u64, Arc<DriveShare>> = HashMap::new();
         for (dir, id) in dirs {
+            // Several directories may be of one file system.
+            let space = fs::metadata(&dir).map(|facts| Arc::clone(spaces.entry(facts.dev()).or_default()));
             let found = match id {
                 Err(reason) => DataDir::failed(dir, Uuid::ZERO, reason),
                 Ok(id) => match left_in(&dir, cores) {
@@ -170,7 +177,7 @@ impl Found {
                     }
                 },
             };
-            all.push(found);
+            all.push(found.sharing(space.unwrap_or_default()));
         }
         let among = all.iter().position(|dir| dir.path() == metadata).map(|at| DirIndex(at as u16));
         let clean = match among {

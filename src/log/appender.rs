@@ -38,7 +38,7 @@ use super::error::describe;
 use super::names;
 use super::progress::{Filed, Flushed, Point};
 use super::segment::Segment;
-use super::space::Allowed;
+use super::space::Want;
 use super::tail::Open;
 use super::{Appended, Condition, Failure, Inner, Log, LogError, State, TailMemory, now};
 
@@ -553,15 +553,20 @@ impl Inner {
             false => allocated.clamp(SEGMENT_STEP_BYTES_MIN, SEGMENT_STEP_BYTES_MAX),
         };
         let wanted = end.max((allocated + step).next_multiple_of(BLOCK).min(segment_max));
-        // What was asked for is not ahead of need.
-        let ahead = if preallocates { 0 } else { wanted - end };
-        let target =
-            match self.memory().space.ask(&self.disk, &self.dir(), end - allocated, ahead, self.is_vital.get()).await {
-                Ok(Allowed::Nothing) => return Err(Trouble::Full),
-                Ok(Allowed::Need) => end,
-                // A file system that says nothing of itself says when it is full.
-                Ok(Allowed::Step) | Err(_) => wanted,
-            };
+        // All of it is used: this write does not fit.
+        segment.ahead.set(None);
+        let want = Want {
+            need: end - allocated,
+            ahead: wanted - end,
+            is_asked_for: preallocates,
+            is_vital: self.is_vital.get(),
+        };
+        let (target, grant) = match self.memory().space.ask(&self.disk, &self.dir(), want).await {
+            Ok(None) => return Err(Trouble::Full),
+            Ok(Some(grant)) => (allocated + grant.bytes(), Some(grant)),
+            // A file system that says nothing of itself says when it is full.
+            Err(_) => (wanted, None),
+        };
         let path = segment.log_path(&self.dir());
         let ask = |to: u64| file.allocate(allocated, to - allocated);
         let result = match ask(target).await {
@@ -574,8 +579,7 @@ impl Inner {
         match result {
             Ok(to) => {
                 segment.allocated.set(to);
-                segment.ahead.set(None);
-                segment.ahead.set(Some(self.memory().space.took(to - allocated, to - end)));
+                segment.ahead.set(grant.map(|grant| grant.taken(to - end)));
                 Ok(())
             }
             // A file system that cannot allocate ahead: each write extends the file.

@@ -1,5 +1,6 @@
 //! What the log does when its disk fails, stalls or is full, and in which order it writes and flushes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -291,6 +292,52 @@ fn an_ordinary_log_leaves_what_is_reserved_to_vital_ones() {
         ordinary.close_cleanly().await.unwrap();
         vital.close_cleanly().await.unwrap();
         assert!(memory.space.ahead() == 0, "closed, and something is ahead");
+    });
+}
+
+#[test]
+fn logs_that_ask_at_the_same_time_leave_the_reserve_together() {
+    run_one(async {
+        const RESERVED: u64 = 1 << 20;
+        const LOGS: usize = 50;
+        let disk = disk().await;
+        disk.set_capacity(Some(32 << 20));
+        // Two cores: what they have in common is the drive's share.
+        let share = Arc::new(DriveShare::default());
+        let memories = [TailMemory::new(1 << 20), TailMemory::new(1 << 20)];
+        for memory in &memories {
+            memory.reserve_on_drive(RESERVED);
+            memory.share_drive(&share);
+        }
+        let mut logs = Vec::new();
+        for number in 0..LOGS {
+            let options = LogOptions::new(Rc::new(TopicConfig::default()), Rc::clone(&memories[number % 2]));
+            let dir = format!("/data/t-{number}");
+            let log = Log::open(&disk.disk(), Path::new(&dir), options, false, None, &mut |_| {}).await.unwrap().0;
+            // Its file is there: all that is left to do is the same for each.
+            let end = append(&log, 100);
+            log.wait(end, Stage::Durable).await.unwrap();
+            logs.push(log);
+        }
+        // More than there is, so each is told how much is free before any has taken its part.
+        disk.slow(When::verb(Verb::Allocate).from_then_on(), Duration::from_millis(20));
+        let ends: Vec<_> = logs.iter().map(|log| append(log, 1_000_000)).collect();
+        let mut taken = 0;
+        for (log, end) in logs.iter().zip(ends) {
+            match log.wait(end, Stage::Durable).await {
+                Ok(()) => taken += 1,
+                Err(error) => assert!(matches!(error, LogError::DiskFull(_)), "{error}"),
+            }
+        }
+        let free = disk.disk().space(Path::new("/data")).await.unwrap().free;
+        assert!((RESERVED..RESERVED + (4 << 20)).contains(&free), "{free} bytes are left by {taken} logs");
+        assert!(taken < LOGS && logs.iter().any(Log::is_full));
+        disk.set_capacity(None);
+        for log in logs {
+            until(|| !log.is_full()).await;
+            log.close_cleanly().await.unwrap();
+        }
+        assert_eq!(memories[0].space.ahead(), 0);
     });
 }
 

@@ -19,6 +19,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use crate::base::budget::Budget;
 use crate::base::limits::{
@@ -27,7 +28,7 @@ use crate::base::limits::{
 use crate::base::wait::{self, Signal};
 
 use super::extents::ExtentMemory;
-use super::space::DriveSpace;
+use super::space::{DriveShare, DriveSpace};
 use super::turns::Turns;
 use super::{Inner, LogError};
 
@@ -158,6 +159,11 @@ impl TailMemory {
     /// Has ordinary logs leave `bytes` of the drive to others (`log.dir.reserved.bytes`); none at first.
     pub fn reserve_on_drive(&self, bytes: u64) {
         self.space.reserve(bytes);
+    }
+
+    /// Has what the logs take of the drive count together with what other cores' logs do.
+    pub fn share_drive(&self, share: &Arc<DriveShare>) {
+        self.space.share(share);
     }
 
     /// Bytes that tails hold now.

@@ -70,6 +70,7 @@ pub use points::Unpointed;
 pub use progress::{Point, Stage, Waiting};
 pub use read::ReadPlan;
 pub use recovery::{Opened, end_on_drive};
+pub use space::DriveShare;
 pub use times::FoundTime;
 
 use journal::JournalPlace;

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::base::{DirIndex, Uuid};
+use crate::log::DriveShare;
 use crate::log::journal::Replay;
 use crate::partition::{RecoveryPoints, StartOffsets};
 
@@ -33,6 +34,8 @@ pub struct DataDir {
     path: PathBuf,
     id: Uuid,
     left: Left,
+    /// What the cores' logs take of its drive.
+    space: Arc<DriveShare>,
     /// Why it is offline.
     failed: OnceLock<String>,
     /// Something in it was not closed cleanly.
@@ -53,7 +56,20 @@ pub struct LeftCopy {
 impl DataDir {
     /// One that can be used.
     pub fn usable(path: PathBuf, id: Uuid, left: Left) -> DataDir {
-        DataDir { path, id, left, failed: OnceLock::new(), unclean: AtomicBool::new(false), copies: OnceLock::new() }
+        DataDir {
+            path,
+            id,
+            left,
+            space: Arc::default(),
+            failed: OnceLock::new(),
+            unclean: AtomicBool::new(false),
+            copies: OnceLock::new(),
+        }
+    }
+
+    /// On a file system of which logs take space as well that have `space`.
+    pub fn sharing(self, space: Arc<DriveShare>) -> DataDir {
+        DataDir { space, ..self }
     }
 
     /// One that cannot, for a reason. The zero id: it is not known.
@@ -70,6 +86,11 @@ impl DataDir {
     /// By which metadata names it, wherever it is mounted.
     pub fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// What the cores' logs take of its drive.
+    pub fn space(&self) -> &Arc<DriveShare> {
+        &self.space
     }
 
     /// What the process before left in it.

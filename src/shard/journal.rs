@@ -8,7 +8,7 @@ use super::Core;
 use super::dirs::DataDir;
 use crate::base::{CoreIndex, DirIndex};
 use crate::log::Failure;
-use crate::log::journal::Journal;
+use crate::log::journal::{Journal, Wanted};
 use crate::runtime::clock;
 use crate::runtime::task::{self, OnPanic, Queue};
 
@@ -51,7 +51,8 @@ async fn begin(core: Rc<Core>, index: DirIndex) {
     }
     let began = clock::now();
     let journal = core.partitions.journal(index);
-    match journal.begin(&core.disk, dir.path(), core.index.0, bytes, &core.stop).await {
+    let wanted = Wanted { core: core.index.0, cores: core.placement.cores(), bytes };
+    match journal.begin(&core.disk, dir.path(), wanted, &core.stop).await {
         Ok(true) => {
             tracing::debug!(core = core.index.0, "the journal is ready after {} ms", began.elapsed().as_millis());
         }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::coordinators::is_internal;
-use super::dirs::Dirs;
+use super::dirs::{DataDir, Dirs};
 use super::messages::{EpochQuery, OffsetQuery, Read};
 use super::mover::CopySize;
 use super::{Core, cleaner, failures, rules};
@@ -83,7 +83,8 @@ pub struct Partitions {
 impl Partitions {
     /// For the partitions in these directories.
     pub fn new(config: &BrokerConfig, dirs: &Dirs) -> Partitions {
-        let drive = |memory: Rc<TailMemory>| {
+        let drive = |(memory, (_, dir)): (Rc<TailMemory>, (DirIndex, &DataDir))| {
+            memory.share_drive(dir.space());
             memory.reserve_on_drive(config.log_dir_reserved_bytes as u64);
             Drive { journal: Journal::new(&memory), memory }
         };
@@ -94,7 +95,7 @@ impl Partitions {
         };
         Partitions {
             slots: RefCell::default(),
-            drives: memories.into_iter().map(drive).collect(),
+            drives: memories.into_iter().zip(dirs.all()).map(drive).collect(),
             metadata_memory,
             unpointed: Unpointed::new(),
             topic_defaults: RefCell::new(Rc::new(config.topic_defaults())),

@@ -17,7 +17,7 @@ use crate::runtime::task;
 use super::super::names::{self, CLEANED, LOG, TRANSACTION_INDEX};
 use super::super::scan::{self, Expect};
 use super::super::segment::Segment;
-use super::super::space::Allowed;
+use super::super::space::Want;
 use super::super::{LogError, error::describe};
 use super::plan::Group;
 use super::swap::New;
@@ -173,13 +173,14 @@ impl Writer {
         self.buffer.pad_to_block();
         // What is reserved on the drive is for what must go on; cleaning can wait.
         let (space, need) = (Rc::clone(&run.log.memory().space), self.buffer.len() as u64);
-        let allowed = space.ask(&run.log.disk, &run.log.dir(), need, 0, run.log.is_vital.get()).await;
-        if matches!(allowed.map_err(|error| failed(run, "write", &self.path, &error))?, Allowed::Nothing) {
+        let want = Want { need, ahead: 0, is_asked_for: false, is_vital: run.log.is_vital.get() };
+        let grant = space.ask(&run.log.disk, &run.log.dir(), want).await;
+        let Some(grant) = grant.map_err(|error| failed(run, "write", &self.path, &error))? else {
             return Err(CleanError::DiskFull(Rc::clone(&run.log.name)));
-        }
-        drop(space.took(need, 0));
+        };
         let turns = Rc::clone(&run.log.memory().turns);
         let written = turns.write(&self.file, &self.buffer, self.written).await;
+        drop(grant);
         written.map_err(|error| failed(run, "write", &self.path, &error))?;
         self.written += len as u64;
         match Rc::get_mut(&mut self.buffer) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::format::Shape;
-use super::{Journal, JournalPlace, Replay, read};
+use super::{Journal, JournalPlace, Replay, Wanted, read};
 use crate::base::limits::FLUSH_LATER;
 use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::config::TopicConfig;
@@ -374,12 +374,40 @@ fn a_file_is_made_once_and_only_where_there_is_space() {
         // Too little space, and an end in the middle.
         disk.set_capacity(Some(1 << 20));
         let journal = Journal::new(&memory);
-        assert!(!journal.begin(&disk.disk(), dir, 0, 64 << 20, &stop).await.unwrap());
+        let wanted = Wanted { core: 0, cores: 1, bytes: 64 << 20 };
+        assert!(!journal.begin(&disk.disk(), dir, wanted, &stop).await.unwrap());
         assert!(!journal.is_ready() && disk.disk().read_file(&Journal::path(dir, 0)).await.is_err());
         disk.set_capacity(None);
         stop.raise();
-        assert!(!journal.begin(&disk.disk(), dir, 0, 64 << 20, &stop).await.unwrap());
+        assert!(!journal.begin(&disk.disk(), dir, wanted, &stop).await.unwrap());
         assert!(!journal.is_ready());
+    });
+}
+
+#[test]
+fn journals_of_many_cores_take_little_of_a_small_drive() {
+    run_one(async {
+        const CAPACITY: u64 = 1 << 30;
+        const CORES: u16 = 64;
+        let core = Core::begin(1, TopicConfig::default()).await;
+        let disk = core.disk.clone();
+        core.end().await;
+        disk.set_capacity(Some(CAPACITY));
+        let (dir, stop, memory) = (Path::new(DIR), StopFlag::new(), TailMemory::new(1 << 20));
+        memory.reserve_on_drive(16 << 20);
+        let free = disk.disk().space(dir).await.unwrap().free;
+        let mut journals = Vec::new();
+        for core in 1..=CORES {
+            let journal = Journal::new(&memory);
+            let wanted = Wanted { core, cores: CORES, bytes: 64 << 20 };
+            assert!(journal.begin(&disk.disk(), dir, wanted, &stop).await.unwrap());
+            journals.push(journal);
+        }
+        let taken = free - disk.disk().space(dir).await.unwrap().free;
+        assert!(taken <= free / 8 && taken > free / 16, "{taken} of {free} bytes");
+        for journal in journals {
+            journal.close(true).await.unwrap();
+        }
     });
 }
 

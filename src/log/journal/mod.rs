@@ -44,6 +44,7 @@ use crate::runtime::disk::{Buffer, Disk, File, Open};
 use crate::runtime::task::{self, OnPanic, Queue, StopFlag};
 
 use super::error::describe;
+use super::space::Want;
 use super::{Failure, Inner, TailMemory};
 use format::FileHead;
 
@@ -56,6 +57,8 @@ pub const FILE_PREFIX: &str = "corelog-journal-";
 
 /// A journal takes at most one part in so many of the space that is free.
 const SHARE_OF_FREE_SPACE: u64 = 32;
+/// The journals of all cores together.
+const SHARE_OF_FREE_SPACE_OF_ALL: u64 = 8;
 
 /// Between writes that fill a new file: they are nobody's hurry.
 const FILL_PAUSE: Duration = Duration::from_millis(2);
@@ -66,6 +69,16 @@ pub struct JournalPlace {
     pub journal: Rc<Journal>,
     pub topic: Uuid,
     pub partition: i32,
+}
+
+/// What a core wants of its journal.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub core: u16,
+    /// Cores that have a journal in the same directory, this one included.
+    pub cores: u16,
+    /// Of the file, at most; 0: no journal.
+    pub bytes: u64,
 }
 
 /// See the module. One per core and data directory.
@@ -158,7 +171,7 @@ impl Journal {
         dir.join(format!("{FILE_PREFIX}{core}"))
     }
 
-    /// Makes the file ready, of at most `bytes` (0: no journal), and begins. What the file
+    /// Makes the file ready, as large as there is space for, and begins. What the file
     /// held is gone then: all of it has to be filed and flushed. Gives false when there
     /// is too little space for a journal, or `stop` was raised.
     ///
@@ -168,22 +181,32 @@ impl Journal {
         self: &Rc<Journal>,
         disk: &Disk,
         dir: &Path,
-        core: u16,
-        bytes: u64,
+        wanted: Wanted,
         stop: &StopFlag,
     ) -> io::Result<bool> {
+        let Wanted { core, cores, bytes } = wanted;
         let path = Journal::path(dir, core);
         let there = match disk.open(&path, Open::EXISTING).await {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        // What it takes already is as good as free.
-        let free = disk.space(dir).await?.free + there.as_ref().map_or(0, File::length);
-        let shape = Shape::within(bytes.min(free / SHARE_OF_FREE_SPACE));
+        let length = there.as_ref().map_or(0, File::length);
         drop(there);
-        match shape {
-            Some(shape) => self.begin_with(disk, dir, core, shape, stop).await,
+        let (space, seen) = (&self.memory.space, disk.space(dir).await?);
+        // What it takes already is as good as free.
+        let free = (seen.free + length).saturating_sub(space.reserved(seen));
+        let share = SHARE_OF_FREE_SPACE.max(SHARE_OF_FREE_SPACE_OF_ALL * u64::from(cores));
+        let shape = Shape::within(bytes.min(free / share));
+        let granted = match shape.and_then(|shape| shape.file_bytes()) {
+            Some(bytes) => {
+                let need = bytes.saturating_sub(length);
+                space.ask(disk, dir, Want { need, ahead: 0, is_asked_for: false, is_vital: false }).await?
+            }
+            None => None,
+        };
+        match shape.zip(granted) {
+            Some((shape, _granted)) => self.begin_with(disk, dir, core, shape, stop).await,
             None => match disk.remove(&path).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(false),

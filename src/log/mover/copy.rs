@@ -11,7 +11,7 @@ use crate::runtime::disk::{Buffer, File, Open};
 use crate::runtime::task;
 
 use super::super::names::{self, LOG, OFFSET_INDEX, SNAPSHOT, TIME_INDEX, TRANSACTION_INDEX};
-use super::super::space::Allowed;
+use super::super::space::Want;
 use super::{Move, MoveError, Target};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -255,16 +255,15 @@ impl Move {
     async fn make_room(&self, file: &File, path: &std::path::Path, end: u64, target: &Target) -> Result<(), MoveError> {
         let length = file.length();
         let whole = target.filed.next_multiple_of(BLOCK).max(end);
-        let vital = self.log.is_vital.get();
-        let space = &self.to.memory.space;
-        let allowed = space.ask(&self.log.disk, &self.to.future, end - length, whole - end, vital).await;
-        let to = match allowed {
-            Ok(Allowed::Nothing) => return Err(MoveError::DiskFull(Rc::clone(&self.log.name))),
-            Ok(Allowed::Need) => end,
-            Ok(Allowed::Step) | Err(_) => whole,
+        let is_vital = self.log.is_vital.get();
+        let want = Want { need: end - length, ahead: whole - end, is_asked_for: false, is_vital };
+        let (to, grant) = match self.to.memory.space.ask(&self.log.disk, &self.to.future, want).await {
+            Ok(None) => return Err(MoveError::DiskFull(Rc::clone(&self.log.name))),
+            Ok(Some(grant)) => (length + grant.bytes(), Some(grant)),
+            Err(_) => (whole, None),
         };
         match file.allocate(length, to - length).await {
-            Ok(()) => drop(space.took(to - length, 0)),
+            Ok(()) => drop(grant),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) => return Err(self.failed("allocate space for", path, &error)),
         }
