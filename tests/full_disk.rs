@@ -14,12 +14,14 @@ use harness::broker::{Broker, Options, allowed_cpus};
 use harness::client::{Client, batch, name, now_ms, text};
 use harness::drive::{SmallFileSystem, in_own_namespace};
 use harness::wait::{self, seconds};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use corelog::record::{Codec, Scratch, iterate};
 
@@ -186,6 +188,57 @@ impl Test {
         self.acknowledged.0.retain(|(of, _, _), _| of != topic);
     }
 
+    /// Takes all but `left` bytes of the drive, as another program does.
+    fn take_all_but(&self, left: u64) {
+        let mut file = std::fs::File::create_new(self.drive.mounted().join("of-another-program")).unwrap();
+        loop {
+            // Piece by piece: the file system takes some for itself.
+            match self.drive.free().saturating_sub(left).min(1 << 20) as usize {
+                ..4096 => break,
+                bytes => file.write_all(&vec![0x5a; bytes]).unwrap(),
+            }
+            file.sync_all().unwrap();
+        }
+    }
+
+    /// The broker dies and starts again.
+    fn kill_and_launch(&mut self) {
+        self.broker.kill();
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        self.broker.launch();
+        self.client = Client::to(self.broker.addresses()[0]);
+        let mut topics: BTreeMap<String, usize> = BTreeMap::new();
+        for (topic, partition, _) in self.acknowledged.0.keys() {
+            let count = topics.entry(topic.clone()).or_default();
+            *count = (*count).max(*partition as usize + 1);
+        }
+        for (topic, partitions) in topics {
+            self.client.wait_for(&topic, partitions);
+        }
+    }
+
+    /// Small batches go to the journal from now on.
+    fn wait_for_journal(&self) {
+        let path = self.broker.data_dir().join("corelog-journal-0");
+        wait::until("the journal", seconds(60), || {
+            // It has a head when it is full of zeroes, and not before.
+            let head = std::fs::read(&path).ok()?.get(..16).map(<[u8]>::to_vec)?;
+            head.iter().any(|byte| *byte != 0).then_some(())
+        });
+    }
+
+    /// Deletes all records of a topic of one partition.
+    fn delete_records(&mut self, topic: &str) {
+        let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(-1);
+        let of = DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default().with_topics(vec![of]).with_timeout_ms(30_000);
+        assert_eq!(self.client.ask(2, &request).topics[0].partitions[0].error_code, NONE);
+        self.acknowledged.0.retain(|(of, _, _), _| of != topic);
+    }
+
     fn wait_for_space(&mut self) {
         wait::until("produces to be taken again", seconds(60), || {
             (self.produce("keep", 0, 1000) == NONE).then_some(())
@@ -252,6 +305,78 @@ fn a_full_drive_refuses_records_and_nothing_else_and_loses_none() {
     test.give_space("second", None);
     test.wait_for_space();
     assert!(test.next > last);
+    test.check();
+    test.broker.stop();
+}
+
+#[test]
+fn a_start_on_a_full_drive_serves_what_only_the_journal_has() {
+    if !in_own_namespace("a_start_on_a_full_drive_serves_what_only_the_journal_has") {
+        return;
+    }
+    const PARTITIONS: i32 = 4;
+    const RECORD: usize = 10_000;
+    const TOLD: &str = "is too full to file what only its journals have";
+    let Some(mut test) = Test::new(144 << 20) else { return };
+    if !test.broker.is_corelog() {
+        return;
+    }
+    let small = |test: &mut Test| test.produce_to("small", 0..PARTITIONS, RECORD);
+    test.client.create_with("keep", 1, &[]);
+    test.client.create_with("small", PARTITIONS, &[]);
+    test.client.create_with("filler", 1, &[]);
+    test.wait_for_journal();
+    assert_eq!(test.produce("keep", 0, 1000), NONE);
+    assert!(test.produce_to("small", 0..PARTITIONS, 100).iter().all(|code| *code == NONE));
+    let wanted = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("of-a-full-drive")]);
+    test.client.ask(4, &wanted);
+    wait::until("a commit", seconds(60), || (test.commit(1) == NONE).then_some(()));
+
+    // Half of the reserve is left: ordinary logs get nothing, also when what they have ahead is theirs no more.
+    test.fill("filler");
+    test.take_all_but(RESERVED / 2);
+    // The journal takes more than fits into what the segments have ahead; what it has waits for space then.
+    let mut rounds = 0;
+    while small(&mut test).contains(&NONE) {
+        rounds += 1;
+        assert!(rounds < 500, "the logs do not get full");
+    }
+    let told = |test: &Test| test.broker.log().matches(TOLD).count();
+    test.kill_and_launch();
+    wait::until("the journal's records to wait for space", seconds(60), || (told(&test) == 1).then_some(()));
+    test.check();
+    assert!(small(&mut test).iter().all(|code| *code == STORAGE));
+    // What needs the reserve has it.
+    test.client.create_with("while-full", 1, &[]);
+    wait::until("a commit", seconds(60), || (test.commit(2) == NONE).then_some(()));
+    assert_eq!(test.committed(), 2);
+    // Once more, and after an end that is as clean as it can be.
+    test.kill_and_launch();
+    test.check();
+    test.broker.expect_error("no space left");
+    test.broker.stop();
+    test.launch();
+    wait::until("the journal's records to wait for space", seconds(60), || (told(&test) == 3).then_some(()));
+    test.check();
+    assert_eq!(test.committed(), 2);
+
+    // An administrator makes room: what waited is filed, and all goes on as ever.
+    test.delete_records("filler");
+    wait::until("produces to be taken again", seconds(60), || {
+        small(&mut test).iter().all(|code| *code == NONE).then_some(())
+    });
+    test.wait_for_space();
+    test.check();
+    wait::until("the journal's records to be filed", seconds(60), || {
+        test.broker.log().contains("had is filed").then_some(())
+    });
+    test.kill_and_launch();
+    test.check();
+    assert_eq!(test.committed(), 2);
+    test.give_space("filler", None);
+    test.broker.stop();
+    assert_eq!(told(&test), 3);
+    test.launch();
     test.check();
     test.broker.stop();
 }

@@ -89,7 +89,9 @@ fn locked(path: &Path) -> io::Result<Locked> {
     let mut warned = false;
     loop {
         match file.try_lock() {
-            Ok(()) => break,
+            // A killed process may have written what it did not flush; from here on it counts as durable, for it
+            // may be served before the segments have it.
+            Ok(()) => break file.sync_data()?,
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 if began.elapsed() >= WARN_AFTER && !std::mem::replace(&mut warned, true) {
                     tracing::warn!("{} is locked: waiting for a write of a process that was killed", path.display());
@@ -103,7 +105,7 @@ fn locked(path: &Path) -> io::Result<Locked> {
                 ));
             }
             // A file system without locks: nothing can be known there.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break,
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break file.sync_data()?,
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }

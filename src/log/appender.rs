@@ -36,7 +36,7 @@ use crate::runtime::task::{self, OnPanic, Queue};
 
 use super::error::describe;
 use super::names;
-use super::progress::{Filed, Flushed, Point};
+use super::progress::{Filed, Flushed, Journaled, Point, Stage};
 use super::segment::Segment;
 use super::space::Want;
 use super::tail::Open;
@@ -94,6 +94,25 @@ impl Log {
     /// # Panics
     /// When `batch` is not exactly one batch, or the stamp's offset is not the log's end.
     pub fn append(&self, batch: &[u8], stamp: &Stamp) -> Result<Appended, LogError> {
+        self.append_from(false, batch, stamp)
+    }
+
+    /// As [`Log::append`], of a batch that a journal of the process before has, durably, and keeps until
+    /// the log has filed it: a full drive is no reason to refuse it.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    ///
+    /// # Panics
+    /// As [`Log::append`].
+    pub fn append_journaled(&self, batch: &[u8], stamp: &Stamp) -> Result<Appended, LogError> {
+        if self.is_full() {
+            self.0.journal_has_all();
+        }
+        self.append_from(true, batch, stamp)
+    }
+
+    fn append_from(&self, journal: bool, batch: &[u8], stamp: &Stamp) -> Result<Appended, LogError> {
         let inner = &self.0;
         let view = BatchView::first(batch).expect("a batch was validated before it is appended");
         assert_eq!(view.size(), batch.len(), "one batch is appended at a time");
@@ -109,7 +128,7 @@ impl Log {
                 "append to {} at another offset than its end",
                 inner.name
             );
-            state.check_appendable(inner, batch.len())?;
+            state.check_appendable(inner, batch.len(), journal)?;
             state.must_roll(inner, batch.len(), last, max_timestamp)
         };
         if roll {
@@ -161,6 +180,28 @@ impl Log {
         }
     }
 
+    /// Waits until everything below `end` is in the segments and flushed; on a full drive until there is space. True
+    /// also when the log was deleted, false when it has ended otherwise.
+    pub async fn file_through(&self, end: Offset) -> bool {
+        self.0.file_through(end).await
+    }
+
+    /// Files what [`Log::append_journaled`] appended. False when there is no space for it: it can be read from memory
+    /// then, as written and durable as it is, and is written when there is space; [`Log::file`] waits for that.
+    ///
+    /// # Errors
+    /// Why it cannot be done: the log has ended.
+    pub async fn file_journaled(&self) -> Result<bool, LogError> {
+        match self.wait(self.end_offset(), Stage::Written).await {
+            Ok(()) => self.file().await.map(|()| true),
+            Err(LogError::DiskFull(_)) => {
+                self.0.journal_has_all();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Has everything written so far flushed, whatever `flush.messages` says.
     pub fn request_flush(&self) {
         self.0.note_flush_due(true);
@@ -168,9 +209,10 @@ impl Log {
 }
 
 impl State {
-    fn check_appendable(&self, inner: &Inner, size: usize) -> Result<(), LogError> {
+    fn check_appendable(&self, inner: &Inner, size: usize, from_journal: bool) -> Result<(), LogError> {
         match &self.condition {
             Condition::Online => {}
+            Condition::Full if from_journal => {}
             Condition::Full => return Err(LogError::DiskFull(Rc::clone(&inner.name))),
             Condition::Closing => return Err(LogError::Closed(Rc::clone(&inner.name))),
             Condition::Ended(error) => return Err(error.clone()),
@@ -780,6 +822,19 @@ impl Inner {
         state.written_waiters.fail(&error);
         state.durable_waiters.fail_after(written, &error);
         false
+    }
+
+    /// What was appended is in the journal of a process before, as far as it is not in the segments.
+    fn journal_has_all(&self) {
+        {
+            let mut state = self.state.borrow_mut();
+            let to = state.progress.appended();
+            state.progress.journal(Journaled { to, durable: true });
+            state.tell_waiters();
+        }
+        if let Some(observer) = self.observer() {
+            observer.progressed();
+        }
     }
 
     fn leave_full(&self) {

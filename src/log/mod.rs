@@ -338,11 +338,6 @@ impl Log {
         }
     }
 
-    /// Whether the log may take what is reserved on the drive from now on ([`LogOptions::is_vital`]).
-    pub fn set_vital(&self, is_vital: bool) {
-        self.0.is_vital.set(is_vital);
-    }
-
     /// Waits until everything below `offset` has gone through `stage`.
     ///
     /// # Errors

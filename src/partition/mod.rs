@@ -303,6 +303,8 @@ pub struct Partition {
     /// The newest snapshot file.
     last_snapshot: Cell<Option<Offset>>,
     recovery: Cell<Recovery>,
+    /// See [`Partition::unfiled`].
+    unfiled: Cell<Option<Offset>>,
     /// The recovery point that the next start knows of.
     point_told: Cell<Offset>,
     /// Compaction came up to here.
@@ -450,6 +452,7 @@ impl Partition {
             watchers: RefCell::default(),
             last_snapshot: Cell::new(last_snapshot),
             recovery: Cell::new(recovery),
+            unfiled: Cell::default(),
             // Who collects points has lost them with the process before.
             point_told: Cell::new(Offset::ZERO),
             cleaned: Cell::new(options.cleaned),
@@ -457,22 +460,21 @@ impl Partition {
         });
         let observer: Weak<Partition> = Rc::downgrade(&partition);
         partition.log.observe(observer);
-        // What was acknowledged has its place also on a drive that is full.
-        partition.log.set_vital(true);
-        partition.file_journaled(&options.journaled).await?;
-        partition.log.set_vital(options.is_vital);
+        let filed = partition.file_journaled(&options.journaled).await?;
+        partition.unfiled.set((!filed).then(|| partition.log.end_offset()));
         if filed_first {
             partition.delete_records_before(options.start_offset.min(partition.log.end_offset()))?;
         }
         Ok(partition)
     }
 
-    /// Appends what a journal holds and the segments do not, and has it filed and flushed.
+    /// Appends what a journal holds and the segments do not, and has it filed and flushed. False when the drive is too
+    /// full for that.
     ///
     /// # Errors
     /// Something is missing between the log's end and what the journal holds, or it could
     /// not be filed: the journal has to stay.
-    async fn file_journaled(&self, journaled: &Journaled) -> Result<(), PartitionError> {
+    async fn file_journaled(&self, journaled: &Journaled) -> Result<bool, PartitionError> {
         let before = self.log.end_offset();
         let mut rest = journaled.behind(before);
         while let Some(entries) = rest.read(&self.disk).await? {
@@ -481,11 +483,28 @@ impl Partition {
             }
         }
         let end = self.log.end_offset();
-        if end > before {
-            self.log.file().await?;
+        let filed = end == before || self.log.file_journaled().await?;
+        if end > before && filed {
             tracing::debug!("{}: {before} to {end} filed from the journal", self.id);
         }
-        Ok(())
+        Ok(filed)
+    }
+
+    /// The end of what only the journals of the process before have: the drive was too full to file it. It is
+    /// served from memory; the journals have to stay until [`Partition::file_rest`] says that it is filed.
+    pub fn unfiled(&self) -> Option<Offset> {
+        self.unfiled.get()
+    }
+
+    /// Waits until what [`Partition::unfiled`] tells of is filed and flushed, which is when there is space. True also
+    /// when the partition was deleted; false when its log has ended otherwise: the journals have to stay.
+    pub async fn file_rest(&self) -> bool {
+        let Some(end) = self.unfiled.get() else { return true };
+        let filed = self.log.file_through(end).await;
+        if filed {
+            self.unfiled.set(None);
+        }
+        filed
     }
 
     async fn append_journaled(&self, entry: JournalEntry, batches: &[u8]) -> Result<(), PartitionError> {
@@ -513,12 +532,14 @@ impl Partition {
             }
             let epoch = batch.leader_epoch();
             let stamp = Stamp { base_offset: end, leader_epoch: epoch, log_append_time: None };
-            match self.log.append(batch.bytes(), &stamp) {
-                Err(LogError::Behind { .. }) => {
-                    self.log.wait(end, Stage::Written).await?;
-                    self.log.append(batch.bytes(), &stamp)?;
+            while let Err(error) = self.log.append_journaled(batch.bytes(), &stamp) {
+                match error {
+                    LogError::Behind { .. } => match self.log.wait(end, Stage::Written).await {
+                        Ok(()) | Err(LogError::DiskFull(_)) => {}
+                        Err(error) => return Err(error.into()),
+                    },
+                    error => return Err(error.into()),
                 }
-                appended => drop(appended?),
             }
             let aborted = self.producers.borrow_mut().update(&batch, end, batch.max_timestamp());
             self.aborted_now(aborted);

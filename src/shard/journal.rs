@@ -28,6 +28,11 @@ pub fn start(core: &Rc<Core>) {
 async fn begin(core: Rc<Core>, index: DirIndex) {
     let dir = core.dirs().get(index);
     let replay = &dir.left().replay;
+    file_rest(&core, index).await;
+    if core.stop.is_raised() {
+        return;
+    }
+    replay.core_is_done();
     // What was found is in the segments, of all partitions of all cores, before any file
     // that holds it is written again.
     while !replay.is_done() {
@@ -63,6 +68,36 @@ async fn begin(core: Rc<Core>, index: DirIndex) {
             let failure = Failure { reason: error.to_string().into(), of_journal: false };
             core.partitions.memory(index).failures().note(failure);
         }
+    }
+}
+
+/// Waits until this core's partitions have filed what was found: on a drive that was too full for it that is when there
+/// is space again.
+async fn file_rest(core: &Core, index: DirIndex) {
+    let dir = core.dirs().get(index);
+    let open = core.partitions.open();
+    let waiting: Vec<_> = open.iter().filter(|of| of.dir() == index && of.unfiled().is_some()).cloned().collect();
+    drop(open);
+    if waiting.is_empty() {
+        return;
+    }
+    tracing::warn!(
+        core = core.index.0,
+        "{} is too full to file what only its journals have of {} partitions: it is served from memory, and filed when \
+         there is space; no journals are begun until then",
+        dir.path().display(),
+        waiting.len()
+    );
+    let mut filed = true;
+    for partition in waiting {
+        filed &= partition.file_rest().await;
+    }
+    if core.stop.is_raised() {
+        return;
+    }
+    match filed {
+        true => tracing::info!(core = core.index.0, "what only the journals in {} had is filed", dir.path().display()),
+        false => dir.left().replay.not_filed(),
     }
 }
 

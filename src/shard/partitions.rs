@@ -583,11 +583,12 @@ impl Opened {
             let recovery = partition.recovery();
             sum.checked += usize::from(recovery.checked);
             sum.pointed += usize::from(recovery.checked && recovery.point > Offset::ZERO);
-            sum.journaled += usize::from(recovery.journaled_bytes > 0);
+            let filed = if partition.unfiled().is_none() { recovery.journaled_bytes } else { 0 };
+            sum.journaled += usize::from(filed > 0);
             sum.scanned_bytes += recovery.scanned_bytes;
             sum.spared_bytes += recovery.spared_bytes;
             sum.cut_bytes += recovery.cut_bytes;
-            sum.journaled_bytes += recovery.journaled_bytes;
+            sum.journaled_bytes += filed;
         }
         sum
     }

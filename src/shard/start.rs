@@ -102,7 +102,6 @@ pub async fn start(setup: Setup, index: CoreIndex, ends: Ends<Message>, disk: Di
     }
     core.refresh_config();
     partitions::open_all(&core).await.map_err(StartError::Directory)?;
-    core.dirs().online().for_each(|(_, dir)| dir.left().replay.core_is_done());
     journal::start(&core);
     points::start(&core);
     failures::start(&core);

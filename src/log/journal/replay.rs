@@ -3,7 +3,8 @@
 //! All files are read before any log opens: the number of cores may have changed, so a
 //! log's batches may be in any of them. Each core takes what is of its logs
 //! ([`Replay::take`]), and a journal may begin anew when all cores have filed and flushed
-//! what they took. Until then the files stay, and a crash has all of it found again.
+//! what they took. Until then the files stay, and a crash has all of it found again. On a drive that is too full
+//! to file it that may be long after the start: it is served from memory meanwhile.
 //! Batches stay in the files until a log wants them: most have been filed before, and what
 //! is kept here is some bytes for each.
 //!

@@ -8,6 +8,7 @@ use super::{Death, Op, Produce};
 use crate::log::journal::{Journal, Replay, Shape};
 use crate::record::{BatchBuilder, Codec, ControlType, NewRecord};
 use crate::runtime::clock;
+use crate::runtime::disk::Open;
 use crate::runtime::disk::simulated::{Fault, Random, SimulatedDisk, Verb, When};
 use crate::runtime::task::{self, OnPanic, Queue, StopFlag};
 
@@ -32,13 +33,14 @@ pub struct Counts {
     pub misreads: u32,
     pub starts_cut_off: u32,
     pub starts_on_a_full_drive: u32,
+    pub starts_unfiled: u32,
     pub starts_that_lied: u32,
     pub kills: u32,
     pub cuts: u32,
 }
 
 impl Counts {
-    fn all(&mut self) -> [&mut u32; 15] {
+    fn all(&mut self) -> [&mut u32; 16] {
         let Counts {
             acknowledged,
             believed_points,
@@ -52,6 +54,7 @@ impl Counts {
             misreads,
             starts_cut_off,
             starts_on_a_full_drive,
+            starts_unfiled,
             starts_that_lied,
             kills,
             cuts,
@@ -70,6 +73,7 @@ impl Counts {
             misreads,
             starts_cut_off,
             starts_on_a_full_drive,
+            starts_unfiled,
             starts_that_lied,
             kills,
             cuts,
@@ -148,7 +152,12 @@ async fn try_open(
     let mut files = Vec::new();
     for entry in disk.list(dir).await.map_err(failed)? {
         if let Some(core) = Replay::core_of(&entry.name) {
-            let bytes = disk.read_file(&dir.join(&entry.name)).await.map_err(failed)?;
+            let path = dir.join(&entry.name);
+            // What it has may be served before the segments have it.
+            let file = disk.open(&path, Open::EXISTING).await.map_err(failed)?;
+            file.flush().await.map_err(failed)?;
+            file.close().await.map_err(failed)?;
+            let bytes = disk.read_file(&path).await.map_err(failed)?;
             files.push((core, crate::log::journal::read(&bytes[..], core).map_err(failed)?));
         }
     }
@@ -181,6 +190,7 @@ async fn try_open(
     };
     let partition = Partition::open(&disk, &dir.join("m-0"), id(), TOPIC, options, clean).await?;
     if setup.journal
+        && partition.unfiled().is_none()
         && let Err(error) = journal.begin_with(&disk, dir, 0, JOURNAL, &StopFlag::new()).await
     {
         partition.log().take_offline("the test has no journal");
@@ -1008,22 +1018,19 @@ impl World {
             self.disk.set_capacity(Some(space.total - space.free + self.random.below(5000)));
             self.counts.borrow_mut().starts_on_a_full_drive += 1;
         }
-        // What a journal has is filed first, and waits for space.
-        let disk = self.disk.clone();
-        let give_space = async move {
-            clock::sleep(Duration::from_secs(60)).await;
-            disk.set_capacity(None);
-            std::future::pending().await
-        };
-        let opening = try_open(&self.disk, &setup, &self.memory, self.leader_epoch, false);
-        let mut opened = futures_lite::future::or(opening, give_space).await;
+        let mut opened = try_open(&self.disk, &setup, &self.memory, self.leader_epoch, false).await;
         if let Err(error) = &opened
             && error.to_string().to_lowercase().contains("no space left")
         {
             self.disk.set_capacity(None);
             opened = try_open(&self.disk, &setup, &self.memory, self.leader_epoch, false).await;
         }
-        self.disk.set_capacity(None);
+        // What only the journal has is served from memory while the drive is full.
+        let full = opened.as_ref().is_ok_and(|(partition, _)| partition.unfiled().is_some());
+        match full {
+            true => self.counts.borrow_mut().starts_unfiled += 1,
+            false => self.disk.set_capacity(None),
+        }
         if lied {
             self.counts.borrow_mut().starts_that_lied += 1;
             self.over = true;
@@ -1045,6 +1052,7 @@ impl World {
         let recovery = opened.0.recovery();
         self.counts.borrow_mut().believed_points += u32::from(recovery.point > Offset::ZERO);
         self.begin(opened, kept).await;
+        self.faults.full |= full;
     }
 
     /// A life begins: the log holds a prefix of what was produced, at least up to `kept`.
