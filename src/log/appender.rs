@@ -35,10 +35,11 @@ use crate::runtime::disk::{File, Slice};
 use crate::runtime::task::{self, OnPanic, Queue};
 
 use super::error::describe;
+use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::names;
 use super::progress::{Filed, Flushed, Journaled, Point, Stage};
 use super::segment::Segment;
-use super::space::Want;
+use super::space::{Grant, Want};
 use super::tail::Open;
 use super::{Appended, Condition, Failure, Inner, Log, LogError, State, TailMemory, now};
 
@@ -47,6 +48,9 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// How often a full drive is tried again: soon enough that producers hardly notice
 /// when space is back, seldom enough to cost nothing.
 const FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// What the files of a new segment take beside batches and indexes: a directory, its small files, a snapshot.
+const FILES_BYTES: u64 = 6 * BLOCK;
 
 /// The smallest buffer that is asked for: a few small batches behind a partial block.
 const BUFFER_BYTES_MIN: usize = 2 * BLOCK_BYTES;
@@ -342,7 +346,8 @@ impl Inner {
                     continue;
                 }
                 Step::Write => self.write_first().await,
-                Step::Begin(segment) => self.file_to_write(&segment).await.map(drop),
+                // Retention waits for it, which makes room: that may take of the reserve.
+                Step::Begin(segment) => self.file_to_write(&segment, false).await.map(drop),
             };
             self.stopped_writing();
             match step {
@@ -447,7 +452,7 @@ impl Inner {
                 }
                 None => return Ok(()),
             };
-            let file = self.file_to_write(&segment).await?;
+            let file = self.file_to_write(&segment, true).await?;
             if missing > 0 && block.is_none() {
                 block = Some(self.read_block(&segment, &file, position, missing, base).await?);
                 continue;
@@ -518,8 +523,9 @@ impl Inner {
         Ok(())
     }
 
-    /// The file of `segment`, which is the one that is written or the next.
-    async fn file_to_write(self: &Rc<Self>, segment: &Rc<Segment>) -> Result<File, Trouble> {
+    /// The file of `segment`, which is the one that is written or the next. For batches it is made only where there is
+    /// space beside what is reserved: thousands of logs that have to make theirs would use that up.
+    async fn file_to_write(self: &Rc<Self>, segment: &Rc<Segment>, for_batches: bool) -> Result<File, Trouble> {
         let before = self.state.borrow().current.clone();
         if let Some((current, file)) = &before
             && Rc::ptr_eq(current, segment)
@@ -541,6 +547,10 @@ impl Inner {
         let makes_files = !segment.on_drive() && !self.is_vital.get();
         let memory = self.memory();
         let _turn = if makes_files { Some(memory.making.take(1).await) } else { None };
+        let granted = match for_batches && makes_files {
+            true => self.ask_for_files(before.as_ref().map(|(segment, _)| &**segment)).await?,
+            false => None,
+        };
         if !self.state.borrow().dir_exists {
             self.create_dir(&dir).await?;
         }
@@ -558,8 +568,31 @@ impl Inner {
             segment.file(&self.disk, &dir).await.map_err(Trouble::of_log)?
         };
         self.state.borrow_mut().current = Some((Rc::clone(segment), file.clone()));
+        // The segment before is sealed now, which takes its part.
+        self.files_granted.set(granted);
         self.start_sealer();
+        if !self.state.borrow().tasks.sealer {
+            self.files_granted.set(None);
+        }
         Ok(file)
+    }
+
+    /// Leave for what a new segment takes beside its batches: names and small files, and the index files of the one
+    /// before, which is sealed then. Nothing of a file system that says nothing of itself.
+    async fn ask_for_files(&self, sealed: Option<&Segment>) -> Result<Option<Grant>, Trouble> {
+        let indexes = sealed.and_then(|segment| {
+            segment.with_indexes(|of| of.offsets.len() * OFFSET_ENTRY_BYTES + of.times.len() * TIME_ENTRY_BYTES)
+        });
+        let need = FILES_BYTES + (indexes.unwrap_or_default() as u64).next_multiple_of(BLOCK);
+        let want = Want { need, ahead: 0, is_asked_for: false, is_vital: self.is_vital.get() };
+        let dir = self.dir();
+        // The directory may be one of those files.
+        let there = if self.state.borrow().dir_exists { &*dir } else { dir.parent().unwrap_or(&dir) };
+        match self.memory().space.ask(&self.disk, there, want).await {
+            Ok(None) => Err(Trouble::Full),
+            Ok(granted) => Ok(granted),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Makes the directory with the files that belong into it, durably.
@@ -964,6 +997,7 @@ impl Inner {
                 Err(Trouble::Broken(reason)) => self.fail(reason),
             }
         }
+        self.files_granted.set(None);
         self.state.borrow_mut().tasks.sealer = false;
         self.task_ended();
         self.trim_sealed();

@@ -78,6 +78,7 @@ use journal::route::Route;
 use points::Points;
 use progress::{Progress, Waiters};
 use segment::Segment;
+use space::Grant;
 use tail::{Buffers, Tail};
 
 /// What a log needs to know to open.
@@ -173,6 +174,8 @@ struct Inner {
     /// See [`LogOptions::is_vital`].
     is_vital: Cell<bool>,
     state: RefCell<State>,
+    /// What the files of the segment that was begun last may take of the drive, until the one before is sealed.
+    files_granted: Cell<Option<Grant>>,
     /// Wakes the writer.
     work: Signal,
     /// Wakes the flusher.

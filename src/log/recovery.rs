@@ -292,6 +292,7 @@ impl Opening<'_> {
             unpointed: self.options.unpointed.clone(),
             is_vital: self.options.is_vital.into(),
             state: std::cell::RefCell::new(state),
+            files_granted: Default::default(),
             work: Signal::new(),
             flush: Signal::new(),
             observer: Default::default(),

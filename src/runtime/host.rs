@@ -211,10 +211,18 @@ pub fn check_data_dir(dir: &Path) -> Result<Option<String>, HostError> {
     }
     let not_writable = |source| HostError::NotWritable { dir: dir.to_owned(), source };
     let path = dir.join(format!("{WARM_UP_PREFIX}{}", std::process::id()));
-    if let Err(error) = fs::write(&path, b"corelog") {
-        // On a full file system the empty file may be there.
-        let _ = fs::remove_file(&path);
-        return Err(not_writable(error));
+    match fs::write(&path, b"corelog") {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            // It can be read, and space can be made there. The empty file may have come to be, or not even that.
+            if !path.exists() {
+                return Ok(Some(format!("there is no space left in the data directory {}", dir.display())));
+            }
+        }
+        Err(error) => {
+            let _ = fs::remove_file(&path);
+            return Err(not_writable(error));
+        }
     }
     let direct = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).map(drop);
     fs::remove_file(&path).map_err(not_writable)?;
