@@ -461,12 +461,30 @@ pub(super) enum Safe {
     PowerCut,
 }
 
+/// Which thread begins an operation, which can wait there whatever the kernel is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Begun {
+    /// The core's own, in its next turn.
+    Here,
+    /// One of the kernel's own: some microseconds more.
+    Elsewhere,
+}
+
 /// Writes the whole of `buffer`; gives the number of bytes written, which may be fewer.
-pub(super) async fn write(file: &Rc<Descriptor>, buffer: Rc<Buffer>, position: u64, safe: Safe) -> io::Result<usize> {
+pub(super) async fn write(
+    file: &Rc<Descriptor>,
+    buffer: Rc<Buffer>,
+    position: u64,
+    safe: Safe,
+    begun: Begun,
+) -> io::Result<usize> {
     let length = u32::try_from(buffer.len()).map_err(io::Error::other)?;
     let flags = if safe == Safe::PowerCut { libc::RWF_DSYNC } else { 0 };
-    let entry =
-        opcode::Write::new(fd(file), buffer.as_slice().as_ptr(), length).offset(position).rw_flags(flags as _).build();
+    let entry = opcode::Write::new(fd(file), buffer.as_slice().as_ptr(), length).offset(position).rw_flags(flags as _);
+    let entry = match begun {
+        Begun::Here => entry.build(),
+        Begun::Elsewhere => entry.build().flags(squeue::Flags::ASYNC),
+    };
     let _owed = (safe == Safe::PowerCut).then(reactor::kernel_owes);
     let (result, _) = operation(entry, Kept::Write(Rc::clone(file), buffer), Dropped::GoesOn).await;
     Ok(result? as usize)

@@ -17,7 +17,7 @@ use super::{Buffer, Create, DirEntry, Memory, Open, Slice, Space};
 use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
 use crate::runtime::jobs::HelperOf;
-use crate::runtime::ring::{self, Closes, Descriptor, Safe};
+use crate::runtime::ring::{self, Begun, Closes, Descriptor, Safe};
 use crate::runtime::task::{helper_of, on_helper_of, take_worker};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -67,14 +67,17 @@ async fn open_file(path: &Path, how: Open) -> io::Result<OwnedFd> {
         Create::New => libc::O_CREAT | libc::O_EXCL,
     };
     let access = if how.read_only { libc::O_RDONLY } else { libc::O_RDWR };
-    let flags = access | create | libc::O_CLOEXEC;
-    match ring::open(path.clone(), flags | libc::O_DIRECT, FILE_MODE).await {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+    // Reads leave the file's time alone: it would have to be written, and who reads could wait for that.
+    let mut flags = access | create | libc::O_CLOEXEC | libc::O_DIRECT | libc::O_NOATIME;
+    loop {
+        let opened = ring::open(path.clone(), flags, FILE_MODE).await;
+        match opened.as_ref().map_err(io::Error::raw_os_error) {
             // Linux creates the file before it finds that it cannot be opened so.
-            let flags = if how.create == Create::New { flags & !libc::O_EXCL } else { flags };
-            ring::open(path, flags, FILE_MODE).await
+            Err(Some(libc::EINVAL)) if flags & libc::O_DIRECT != 0 => flags &= !(libc::O_DIRECT | libc::O_EXCL),
+            // For a file of somebody else.
+            Err(Some(libc::EPERM)) if flags & libc::O_NOATIME != 0 => flags &= !libc::O_NOATIME,
+            _ => return opened,
         }
-        opened => opened,
     }
 }
 
@@ -87,6 +90,7 @@ pub struct DirectFile {
     lock: Option<Lock>,
     file: Rc<Descriptor>,
     helper: HelperOf,
+    times: Times,
     /// What we know the length to be: nobody else changes our files.
     length: Cell<u64>,
 }
@@ -109,7 +113,8 @@ impl DirectFile {
         };
         // Under the lock: until then a write that is under way could make the file longer.
         let length = Cell::new(length_of(&file)?);
-        Ok(DirectFile { lock, file, helper, length })
+        let times = if how.read_only { Times::default() } else { Times::of(&file) };
+        Ok(DirectFile { lock, file, helper, times, length })
     }
 
     pub fn length(&self) -> u64 {
@@ -206,8 +211,7 @@ impl DirectFile {
     pub async fn write_durable(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<()> {
         let len = buffer.len();
         let worker = take_worker(self.helper).await;
-        let write = ring::write(&self.file, Rc::clone(&buffer), position, Safe::PowerCut);
-        let done = Lock::during(&self.lock, write).await?;
+        let done = self.write_once(Rc::clone(&buffer), position, Safe::PowerCut).await?;
         drop(worker);
         if done < len {
             // Rare enough to do it in two steps.
@@ -220,7 +224,12 @@ impl DirectFile {
 
     async fn write_some(&self, buffer: Rc<Buffer>, position: u64) -> io::Result<usize> {
         let _worker = take_worker(self.helper).await;
-        Lock::during(&self.lock, ring::write(&self.file, buffer, position, Safe::Kill)).await
+        self.write_once(buffer, position, Safe::Kill).await
+    }
+
+    async fn write_once(&self, buffer: Rc<Buffer>, position: u64, safe: Safe) -> io::Result<usize> {
+        let write = self.times.during(|begun| ring::write(&self.file, buffer, position, safe, begun));
+        Lock::during(&self.lock, write).await
     }
 
     pub async fn flush(&self) -> io::Result<()> {
@@ -268,6 +277,41 @@ impl DirectFile {
             // What a dropped future left under way closes it.
             Err(_) => Ok(()),
         }
+    }
+}
+
+/// Whether a write may be begun by the core itself, as far as the file's time goes.
+///
+/// A write puts the time into the inode, and ext4 waits for its journal then, also when io_uring asks it not to: while the
+/// drive stands still, so would the core. XFS does as it is asked, and io_uring gives the write to a thread of the kernel.
+/// Elsewhere we do that, with each first write of a tick of the clock that such times are taken from; those after it
+/// change nothing in the inode.
+#[derive(Default)]
+struct Times {
+    /// `None` where the file system does as it is asked.
+    ///
+    /// The tick in which a write to this file both began and ended; 0 before there was one.
+    last: Option<Cell<u64>>,
+}
+
+impl Times {
+    fn of(file: &Descriptor) -> Times {
+        // SAFETY: statfs is plain data for which zeroes are valid.
+        let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open for as long as `file` lives, and `about` is writable.
+        let known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut about) } == 0;
+        let asks = known && about.f_type == libc::XFS_SUPER_MAGIC;
+        Times { last: (!asks).then(Cell::default) }
+    }
+
+    async fn during<F: Future<Output = T>, T>(&self, write: impl FnOnce(Begun) -> F) -> T {
+        let Some(last) = &self.last else { return write(Begun::Here).await };
+        let began = clock::tick();
+        let done = write(if last.get() == began { Begun::Here } else { Begun::Elsewhere }).await;
+        if clock::tick() == began {
+            last.set(began);
+        }
+        done
     }
 }
 
