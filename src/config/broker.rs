@@ -9,7 +9,7 @@ use std::path::Path;
 use super::error::Place;
 use super::kafka_names::KAFKA_ONLY;
 use super::listener::{Listener, SecurityProtocol, read_protocol_map};
-use super::option::{Effect, Kind, OptionSpec, OptionValue, Reason, find};
+use super::option::{Effect, Kind, OptionSpec, OptionValue, Reason, Wrong, find};
 use super::{ConfigError, TopicConfig, Warning, properties};
 use crate::base::NodeId;
 use crate::base::limits::LOG_DIRS_MAX;
@@ -119,12 +119,7 @@ impl BrokerConfig {
             return Ok(());
         };
         let outcome = self.set(name, &said.text).expect("it is in the table");
-        outcome.map_err(|reason| ConfigError::Given {
-            place: place.to_string(),
-            name: name.to_string(),
-            value: said.text.trim().to_string(),
-            reason,
-        })?;
+        outcome.map_err(|wrong| ConfigError::Given { place: place.to_string(), words: wrong.words(name) })?;
         if let Effect::None(reason) = spec.effect {
             // Naming Kafka's own default, or ours, changes nothing that a reader could miss.
             let text = spec.canonical(&said.text);
@@ -328,11 +323,10 @@ impl BrokerConfig {
     /// An error about an option whose own text is well-formed, at its place.
     fn wrong(&self, name: &str, reason: &str) -> ConfigError {
         let said = self.said.get(name);
+        let shown = said.map(|said| said.text.trim().to_string()).unwrap_or_default();
         ConfigError::Given {
             place: said.map(|said| said.place.to_string()).unwrap_or_default(),
-            name: name.to_string(),
-            value: said.map(|said| said.text.trim().to_string()).unwrap_or_default(),
-            reason: reason.to_string(),
+            words: Wrong::Value { shown, reason: reason.to_string() }.words(name),
         }
     }
 
@@ -585,6 +579,9 @@ mod tests {
         refused("group.min.session.timeout.ms=2000000", "server.properties, line 1: ");
         refused("request.memory.bytes.per.core=1048576", "server.properties, line 1: ");
         refused("log.cleaner.min.compaction.lag.ms=5\nlog.cleaner.max.compaction.lag.ms=4", "conflict topic config");
+        for none in ["log.retention.ms=0", "log.retention.minutes=0", "log.retention.hours=0"] {
+            refused(none, "requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal to 1");
+        }
         assert_eq!(
             load("", &[("num.partitions", "x")]).unwrap_err(),
             "command line: Invalid value x for configuration num.partitions: Not a number of type INT"
@@ -659,6 +656,7 @@ mod tests {
         assert_eq!(topic("log.retention.hours=1\nlog.retention.minutes=2").retention_ms, 120_000);
         assert_eq!(topic("log.retention.minutes=2\nlog.retention.ms=3").retention_ms, 3);
         assert_eq!(topic("log.retention.hours=-1").retention_ms, -1);
+        assert_eq!(topic("log.retention.ms=-5").retention_ms, -1);
         assert_eq!(topic("log.roll.hours=2").segment_ms, 7_200_000);
         assert_eq!(topic("log.roll.ms=9\nlog.roll.jitter.ms=4").segment_jitter_ms, 4);
         assert_eq!(topic("log.flush.scheduler.interval.ms=8").flush_ms, 8);

@@ -50,7 +50,9 @@ impl BrokerConfig {
                 let Some(spec) = find(BROKER_OPTIONS, name) else { continue };
                 let mut with = config.clone();
                 let outcome = match spec.change {
-                    Change::ClusterWide => with.set(name, value).expect("it is in the table"),
+                    Change::ClusterWide => {
+                        with.set(name, value).expect("it is in the table").map_err(|wrong| wrong.words(name))
+                    }
                     Change::ReadOnly | Change::Topic => Err("it cannot change while the broker runs".to_string()),
                 };
                 let outcome = outcome.and_then(|()| with.check_together().map_err(|error| error.to_string()));
@@ -86,16 +88,22 @@ impl BrokerConfig {
             None => self.clone(),
         };
         for (name, value) in values {
-            if let Some(Err(reason)) = config.set(name, value) {
-                let (name, value) = (name.clone(), value.trim().to_string());
-                return Err(ConfigError::Value { name, value, reason }.into());
+            if let Some(Err(wrong)) = config.set(name, value) {
+                return Err(ConfigError::Value(wrong.words(name)).into());
             }
         }
         Ok(config.check_together()?)
     }
 
-    /// Whether what topics start from fits together.
+    /// Whether what topics start from fits together (`KafkaConfig.validateValues`).
     pub(super) fn check_together(&self) -> Result<(), ConfigError> {
+        // A topic's own may be 0.
+        if self.topic_defaults().retention_ms == 0 {
+            return Err(ConfigError::Conflict(
+                "requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal to 1"
+                    .to_string(),
+            ));
+        }
         TopicConfig::with_overrides(&self.topic_defaults(), &BTreeMap::new()).map(drop)
     }
 }
@@ -123,8 +131,11 @@ mod tests {
         );
         check(
             &[("log.retention.ms", " x")],
-            Err("Invalid value x for configuration log.retention.ms: Not a number of type LONG"),
+            Err("Invalid value  x for configuration log.retention.ms: Not a number of type LONG"),
         );
+        let at_least_one = "requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal to 1";
+        check(&[("log.retention.ms", "0")], Err(at_least_one));
+        check(&[("log.retention.ms", "-9")], Ok(()));
         check(
             &[("log.segment.bytes", "5")],
             Err("Invalid value 5 for configuration log.segment.bytes: Value must be at least 1048576"),

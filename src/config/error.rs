@@ -29,11 +29,11 @@ pub enum ConfigError {
     Syntax { file: String, line: usize, reason: String },
     /// A value outside of its option's type or bounds. The words are Kafka's
     /// (`ConfigException`); CreateTopics hands them to clients.
-    #[error("Invalid value {value} for configuration {name}: {reason}")]
-    Value { name: String, value: String, reason: String },
+    #[error("{0}")]
+    Value(String),
     /// The same, with the place where the value was given.
-    #[error("{place}Invalid value {value} for configuration {name}: {reason}")]
-    Given { place: String, name: String, value: String, reason: String },
+    #[error("{place}{words}")]
+    Given { place: String, words: String },
     #[error("Unknown topic config name: {0}")]
     UnknownTopicOption(String),
     /// Options that are fine one by one and not together.

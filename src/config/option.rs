@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::base::NodeId;
+use crate::base::{NodeId, java};
 
 /// The type of an option's value, as DescribeConfigs reports it (`ConfigDef.Type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +162,25 @@ impl OptionSpec {
 /// Why a text is no value of an option. Shown behind its name and value.
 pub(super) type Reason = String;
 
+/// A text that is refused as the value of an option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// `shown` is the text itself, and where it has the type the value as Java prints it: Kafka judges what it read.
+    Value { shown: String, reason: Reason },
+    /// An item of a list is empty.
+    EmptyItem,
+}
+
+impl Wrong {
+    /// Kafka's words (`ConfigException`).
+    pub fn words(&self, name: &str) -> String {
+        match self {
+            Wrong::Value { shown, reason } => format!("Invalid value {shown} for configuration {name}: {reason}"),
+            Wrong::EmptyItem => format!("Configuration '{name}' values must not be empty."),
+        }
+    }
+}
+
 /// A type that options have.
 pub(super) trait OptionValue: Sized {
     const KIND: Kind;
@@ -263,10 +282,9 @@ pub(super) fn list_items(text: &str) -> Vec<&str> {
 }
 
 /// Reads the text of one option: its type first, then its bounds.
-pub(super) fn read<T: OptionValue>(spec: &OptionSpec, text: &str) -> Result<T, Reason> {
-    let text = text.trim();
-    let value = T::read(text)?;
-    check_allowed(spec, text)?;
+pub(super) fn read<T: OptionValue>(spec: &OptionSpec, text: &str) -> Result<T, Wrong> {
+    let value = T::read(text.trim()).map_err(|reason| Wrong::Value { shown: text.to_string(), reason })?;
+    check_allowed(spec, text.trim())?;
     Ok(value)
 }
 
@@ -274,55 +292,69 @@ pub(super) fn read<T: OptionValue>(spec: &OptionSpec, text: &str) -> Result<T, R
 /// has a value for "absent".
 pub(super) fn read_default<T: OptionValue>(spec: &OptionSpec) -> T {
     match spec.default {
-        Some(text) => read(spec, text).unwrap_or_else(|reason| panic!("default of {}: {reason}", spec.name)),
+        Some(text) => read(spec, text).unwrap_or_else(|wrong| panic!("default: {}", wrong.words(spec.name))),
         None => T::absent().unwrap_or_else(|| panic!("{} has no default", spec.name)),
     }
 }
 
-fn check_allowed(spec: &OptionSpec, text: &str) -> Result<(), Reason> {
+fn check_allowed(spec: &OptionSpec, text: &str) -> Result<(), Wrong> {
     // Only options of whole numbers carry bounds in whole numbers (a test looks).
-    let number = || text.parse::<i64>().map_err(|_| format!("Not a number of type {}", spec.kind.name()));
+    let number = || match text.parse::<i64>() {
+        Ok(number) => Ok(number),
+        Err(_) => Err(refused(text, format!("Not a number of type {}", spec.kind.name()))),
+    };
+    let bounded = |min: i64, max: i64| match number()? {
+        n if n < min => Err(refused(n, format!("Value must be at least {min}"))),
+        n if n > max => Err(refused(n, format!("Value must be no more than {max}"))),
+        _ => Ok(()),
+    };
     match spec.allowed {
         Allowed::Any => Ok(()),
-        Allowed::AtLeast(min) if number()? < min => Err(format!("Value must be at least {min}")),
-        Allowed::Between(min, _) if number()? < min => Err(format!("Value must be at least {min}")),
-        Allowed::Between(_, max) if number()? > max => Err(format!("Value must be no more than {max}")),
+        Allowed::AtLeast(min) => bounded(min, i64::MAX),
+        Allowed::Between(min, max) => bounded(min, max),
         Allowed::MinusOneOrBetween(min, max) => match number()? {
             -1 => Ok(()),
             n if (min..=max).contains(&n) => Ok(()),
-            _ => Err(format!("Value must be between {min} and {max} or equal to -1")),
+            n => Err(refused(n, format!("Value must be between {min} and {max} or equal to -1"))),
         },
-        Allowed::AtLeast(_) | Allowed::Between(..) => Ok(()),
         Allowed::Ratio => match text.parse::<f64>() {
-            Ok(n) if n < 0.0 => Err("Value must be at least 0".to_string()),
-            Ok(n) if n > 1.0 => Err("Value must be no more than 1".to_string()),
+            Ok(n) if n < 0.0 => Err(refused(java::double(n), "Value must be at least 0")),
+            Ok(n) if n > 1.0 => Err(refused(java::double(n), "Value must be no more than 1")),
             _ => Ok(()),
         },
         Allowed::OneOf(names) => {
             let items = if spec.kind == Kind::List { list_items(text) } else { vec![text] };
             if spec.kind == Kind::List && items.iter().any(|item| item.is_empty()) {
-                return Err("values must not be empty".to_string());
+                return Err(Wrong::EmptyItem);
             }
-            match items.iter().find(|item| !names.contains(item)) {
-                Some(_) => Err(format!("String must be one of: {}", names.join(", "))),
+            match items.into_iter().find(|item| !names.contains(item)) {
+                Some(item) => Err(refused(item, format!("String must be one of: {}", names.join(", ")))),
                 None => Ok(()),
             }
         }
         Allowed::ThrottledReplicas => {
             let items = list_items(text);
-            let is_pair = |item: &&str| {
-                item.split_once(':').is_some_and(|(p, b)| p.parse::<i32>().is_ok() && b.parse::<i32>().is_ok())
-            };
-            if items.is_empty() || items == ["*"] || items.iter().all(is_pair) {
+            let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            // As Kafka's expression has it: an item may be empty.
+            let fits =
+                |item: &&str| item.is_empty() || item.split_once(':').is_some_and(|(p, b)| digits(p) && digits(b));
+            if items == ["*"] || items.iter().all(fits) {
                 return Ok(());
             }
-            Err(format!(
+            // Kafka prints the list, Java's way.
+            let shown = format!("[{}]", items.join(", "));
+            let reason = format!(
                 "{} must be the literal '*' or a list of replicas in the following format: \
                  [partitionId]:[brokerId],[partitionId]:[brokerId],...",
                 spec.name
-            ))
+            );
+            Err(refused(shown, reason))
         }
     }
+}
+
+fn refused(shown: impl ToString, reason: impl Into<Reason>) -> Wrong {
+    Wrong::Value { shown: shown.to_string(), reason: reason.into() }
 }
 
 /// Whether an option is known and its values are lists, which can be appended to.
@@ -369,7 +401,7 @@ macro_rules! options {
             }
 
             /// Sets one option by its name. `None`: there is no such option.
-            pub(super) fn set(&mut self, name: &str, text: &str) -> Option<Result<(), $crate::config::option::Reason>> {
+            pub(super) fn set(&mut self, name: &str, text: &str) -> Option<Result<(), $crate::config::option::Wrong>> {
                 let spec = $crate::config::option::find($table, name)?;
                 match name {
                     $( $option => Some($crate::config::option::read(spec, text).map(|value| self.$field = value)), )*

@@ -119,7 +119,10 @@ impl TopicConfig {
         }
         let mut config = defaults.clone();
         for (name, value) in overrides {
-            config.set(name, value).expect("names were looked up").map_err(|reason| refusal(name, value, reason))?;
+            config
+                .set(name, value)
+                .expect("names were looked up")
+                .map_err(|wrong| ConfigError::Value(wrong.words(name)))?;
         }
         config.check_together()?;
         if let Some(bytes) = config.internal_segment_bytes {
@@ -162,13 +165,6 @@ impl TopicConfig {
     pub fn flushes_each_append(&self) -> bool {
         self.flush_messages == 1
     }
-}
-
-fn refusal(name: &str, value: &str, reason: Reason) -> ConfigError {
-    let of_list = find(TOPIC_OPTIONS, name).is_some_and(|spec| spec.allowed == Allowed::ThrottledReplicas);
-    // Kafka prints the parsed list there, Java's way.
-    let value = if of_list { format!("[{}]", list_items(value).join(", ")) } else { value.trim().to_string() };
-    ConfigError::Value { name: name.to_string(), value, reason }
 }
 
 /// `cleanup.policy`; neither of both keeps everything (KIP-1161).
@@ -293,6 +289,25 @@ mod tests {
         refused("compression.gzip.level", "10", "Value must be between 1 and 9 or equal to -1");
         refused("compression.zstd.level", "23", "Value must be no more than 22");
         refused("compression.lz4.level", "0", "Value must be at least 1");
+        // What does not have the type is shown as it was said, what has it as Java prints the value.
+        refused("retention.ms", " x ", "Not a number of type LONG");
+        let shown = |name: &str, value: &str, shown: &str, reason: &str| {
+            check(&[(name, value)], Err(&format!("Invalid value {shown} for configuration {name}: {reason}")));
+        };
+        shown("segment.bytes", " +5 ", "5", "Value must be at least 1048576");
+        shown("min.cleanable.dirty.ratio", "-3", "-3.0", "Value must be at least 0");
+        shown("min.cleanable.dirty.ratio", "1e3", "1000.0", "Value must be no more than 1");
+        shown("min.cleanable.dirty.ratio", "2147483648", "2.147483648E9", "Value must be no more than 1");
+        shown(
+            "min.cleanable.dirty.ratio",
+            "9223372036854775808",
+            "9.223372036854776E18",
+            "Value must be no more than 1",
+        );
+        shown("cleanup.policy", "delete, -3 ,x", "-3", "String must be one of: compact, delete");
+        for empty in [",", "delete,", "delete,,compact", "x,"] {
+            check(&[("cleanup.policy", empty)], Err("Configuration 'cleanup.policy' values must not be empty."));
+        }
         refused("preallocate", "yes", "Expected value to be either true or false");
         refused("cleanup.policy", "foo", "String must be one of: compact, delete");
         refused("cleanup.policy", "Delete", "String must be one of: compact, delete");
@@ -308,12 +323,15 @@ mod tests {
         );
         let no_tiers = "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.";
         check(&[("remote.storage.enable", "true")], Err(no_tiers));
-        check(
-            &[("leader.replication.throttled.replicas", "x")],
-            Err("Invalid value [x] for configuration leader.replication.throttled.replicas: \
+        for (value, list) in [("x", "x"), ("-1:1", "-1:1"), ("0:1, 1:", "0:1, 1:"), ("*,*", "*, *")] {
+            let words = format!(
+                "Invalid value [{list}] for configuration leader.replication.throttled.replicas: \
                  leader.replication.throttled.replicas must be the literal '*' or a list of replicas in the following \
-                 format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."),
-        );
+                 format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+            );
+            check(&[("leader.replication.throttled.replicas", value)], Err(&words));
+        }
+        check(&[("leader.replication.throttled.replicas", "0:1,")], ok);
     }
 
     #[test]
