@@ -6,7 +6,7 @@
 mod harness;
 
 use bytes::Bytes;
-use corelog::record::{BatchView, Codec, TimestampType};
+use corelog::record::{BatchBuilder, BatchView, Codec, NewRecord, TimestampType};
 use harness::broker::{Broker, Options};
 use harness::client::{Client, batch, now_ms, text};
 use harness::{unique, wait};
@@ -17,6 +17,7 @@ const NONE: i16 = 0;
 const NOT_LEADER: i16 = 6;
 const MESSAGE_TOO_LARGE: i16 = 10;
 const INVALID_TIMESTAMP: i16 = 32;
+const INVALID_RECORD: i16 = 87;
 
 const HOUR: i64 = 3_600_000;
 
@@ -156,6 +157,42 @@ fn time_stamps_are_the_brokers_or_within_bounds() {
     for (stamp, code) in [(0, NONE), (now + HOUR / 2, NONE), (now + 2 * HOUR, INVALID_TIMESTAMP)] {
         assert_eq!(produce(&mut client, &plain, &batch(Codec::None, stamp, &[b"x"])).0, code, "{stamp}");
     }
+}
+
+#[test]
+fn records_are_refused_in_kafkas_words() {
+    let (_broker, mut client) = host();
+    let words = |of: &Option<kafka_protocol::protocol::StrBytes>| of.as_deref().unwrap_or_default().to_string();
+    let topic = unique("keys");
+    client.create_with(&topic, 1, &[("cleanup.policy", "compact")]);
+    // Waits until it can be written.
+    assert_eq!(produce(&mut client, &topic, &batch(Codec::None, now_ms(), &[b"x"])).0, NONE);
+    let mut builder = BatchBuilder::new();
+    for key in [None, Some(&b"key"[..]), None] {
+        builder.push(NewRecord { timestamp: now_ms(), key, value: Some(b"x"), headers: &[] });
+    }
+    let answer = client.try_produce(&topic, 0, builder.build());
+    let no_key = format!("Compacted topic cannot accept message without key in topic partition {topic}-0");
+    let shown = [0, 2].map(|index| format!("RecordError(batchIndex={index}, message='{no_key}')")).join(", ");
+    assert_eq!(answer.error_code, INVALID_RECORD);
+    assert_eq!(
+        words(&answer.error_message),
+        format!(
+            "One or more records have been rejected due to 2 record errors in total, and only showing the first three \
+             errors at most: [{shown}]"
+        )
+    );
+    let told: Vec<_> =
+        answer.record_errors.iter().map(|e| (e.batch_index, words(&e.batch_index_error_message))).collect();
+    assert_eq!(told, [(0, no_key.clone()), (2, no_key)]);
+
+    let late = now_ms() + 2 * HOUR;
+    let answer = client.try_produce(&topic, 0, batch(Codec::None, late, &[b"x"]));
+    let rejected = "One or more records have been rejected due to invalid timestamp";
+    assert_eq!((answer.error_code, words(&answer.error_message).as_str()), (INVALID_TIMESTAMP, rejected));
+    let told = words(&answer.record_errors[0].batch_index_error_message);
+    let begin = format!("Timestamp {late} of message with offset 0 is out of range. The timestamp should be within [");
+    assert!(told.starts_with(&begin) && told.ends_with(']'), "{told}");
 }
 
 #[test]

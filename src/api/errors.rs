@@ -6,7 +6,7 @@ pub use kafka_protocol::error::ResponseError as Code;
 use crate::coordinator::group::GroupError;
 use crate::metadata::{Reason, Refusal};
 use crate::partition::{EpochFault, ProducerFault};
-use crate::record::{InvalidBatch, RecordErrorReason};
+use crate::record::{InvalidBatch, RecordError};
 use crate::shard::partitions::{AppendError, ReadError};
 use crate::shard::starts::DeletionError;
 use crate::wire::produce::ProducedRecordError;
@@ -51,19 +51,26 @@ fn producer(fault: &ProducerFault) -> Code {
     }
 }
 
-/// The records that made a batch be refused (KIP-467).
-pub fn record_errors(error: &AppendError) -> Vec<ProducedRecordError> {
+/// The records that made a batch for `partition` be refused (KIP-467).
+pub fn record_errors(error: &AppendError, partition: &str) -> Vec<ProducedRecordError> {
     let AppendError::Invalid(InvalidBatch::Records { errors, .. }) = error else { return Vec::new() };
-    let told = errors.iter().map(|e| {
-        // Kafka gives words for what is wrong with the record itself.
-        let message = match e.reason {
-            RecordErrorReason::NoKey | RecordErrorReason::Timestamp { .. } | RecordErrorReason::LogAppendTime => {
-                e.reason.to_string()
-            }
-        };
-        ProducedRecordError { batch_index: e.index, message: Some(message.into()) }
-    });
-    told.collect()
+    let told = |e: &RecordError| ProducedRecordError { batch_index: e.index, message: Some(e.words(partition).into()) };
+    errors.iter().map(told).collect()
+}
+
+/// Why a batch for `partition` was refused, in words.
+pub fn append_words(error: &AppendError, partition: &str) -> String {
+    /// As many as Kafka says.
+    const SHOWN: usize = 3;
+    let AppendError::Invalid(InvalidBatch::Records { errors, timestamp: false }) = error else {
+        return error.to_string();
+    };
+    let shown: Vec<String> = errors
+        .iter()
+        .take(SHOWN)
+        .map(|e| format!("RecordError(batchIndex={}, message='{}')", e.index, e.words(partition)))
+        .collect();
+    format!("{error}, and only showing the first three errors at most: [{}]", shown.join(", "))
 }
 
 /// Why nothing was read.

@@ -330,11 +330,19 @@ fn declined(
     refused: Refused,
     endpoints: &mut Vec<NodeEndpoint>,
 ) -> ProducedPartition {
-    let message = refused.error.as_ref().map(|e| e.to_string().into());
+    let named = || match core.image().topic_by_id(part.topic_id) {
+        Some(topic) => format!("{}-{}", topic.name, part.index),
+        None => part.index.to_string(),
+    };
+    let (message, record_errors) = match &refused.error {
+        Some(error) => {
+            let partition = named();
+            (Some(errors::append_words(error, &partition).into()), errors::record_errors(error, &partition))
+        }
+        None => (None, Vec::new()),
+    };
     let mut answer = ProducedPartition::error(part.index, refused.code.code(), message);
-    if let Some(error) = &refused.error {
-        answer.record_errors = errors::record_errors(error);
-    }
+    answer.record_errors = record_errors;
     if refused.code == Code::NotLeaderOrFollower && version >= 10 {
         answer.current_leader = current_leader(core, listener, part.topic_id, part.index, endpoints);
     }

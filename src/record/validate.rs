@@ -126,8 +126,10 @@ pub enum InvalidBatch {
     #[error("Produce requests before version 7 are not allowed to use ZStandard compression.")]
     UnsupportedCodec,
     /// INVALID_TIMESTAMP if any of them is about time, else INVALID_RECORD.
-    #[error("One or more records have been rejected due to {} record errors in total, of which the first: {}",
-        errors.len(), errors.first().map(|e| e.reason.to_string()).unwrap_or_default())]
+    #[error("One or more records have been rejected due to {}", match timestamp {
+        true => "invalid timestamp".to_string(),
+        false => format!("{} record errors in total", errors.len()),
+    })]
     Records {
         /// In order, [`RECORD_ERRORS_MAX`] at most.
         errors: Vec<RecordError>,
@@ -180,14 +182,34 @@ pub struct RecordError {
     pub reason: RecordErrorReason,
 }
 
+impl RecordError {
+    /// Kafka's words, where the record was for `partition`.
+    pub fn words(&self, partition: &str) -> String {
+        let index = self.index;
+        match self.reason {
+            RecordErrorReason::NoKey => {
+                format!("Compacted topic cannot accept message without key in topic partition {partition}")
+            }
+            RecordErrorReason::Timestamp { timestamp, low, high } => format!(
+                "Timestamp {timestamp} of message with offset {index} is out of range. The timestamp should be within \
+                 [{low}, {high}]"
+            ),
+            RecordErrorReason::LogAppendTime => format!(
+                "Invalid timestamp type in message with offset {index}. Producer should not set timestamp type to \
+                 LogAppendTime."
+            ),
+        }
+    }
+}
+
 /// Why a record is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RecordErrorReason {
-    #[error("Compacted topic cannot accept message without key.")]
+    /// The topic is compacted, and the record has no key.
     NoKey,
-    #[error("Timestamp {timestamp} is out of range. The timestamp should be within [{low}, {high}].")]
+    /// It is not within these bounds.
     Timestamp { timestamp: i64, low: i64, high: i64 },
-    #[error("Invalid timestamp type. Producer should not set timestamp type to LogAppendTime.")]
+    /// The producer claims the broker's time.
     LogAppendTime,
 }
 

@@ -117,13 +117,22 @@ impl Client {
 
     /// Produces a batch with acks=all: the code, and the offset that it got.
     pub fn produce(&mut self, topic: &str, partition: i32, batch: Vec<u8>) -> (i16, i64) {
+        let partition = self.try_produce(topic, partition, batch);
+        (partition.error_code, partition.base_offset)
+    }
+
+    /// All that the answer says of one batch.
+    pub fn try_produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batch: Vec<u8>,
+    ) -> produce_response::PartitionProduceResponse {
         let data =
             produce_request::PartitionProduceData::default().with_index(partition).with_records(Some(batch.into()));
         let topic = produce_request::TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
         let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
-        let answer = self.ask_as_the_crate(9, &request);
-        let partition = &answer.responses[0].partition_responses[0];
-        (partition.error_code, partition.base_offset)
+        self.ask_as_the_crate(9, &request).responses.remove(0).partition_responses.remove(0)
     }
 
     /// The log start offset (ListOffsets, EARLIEST).
