@@ -85,6 +85,11 @@ fn records_are_deleted_in_every_version() {
     client.create_with(&both, 1, &[("cleanup.policy", "compact,delete")]);
     produce(&mut client, &both, 0, 1);
     assert_eq!(delete(&mut client, 2, &both, &[(0, 1)]), [(NONE, 1)]);
+    let everything = unique("everything");
+    client.create_with(&everything, 1, &[("cleanup.policy", "")]);
+    produce(&mut client, &everything, 0, 2);
+    assert_eq!(delete(&mut client, 2, &everything, &[(0, 1)]), [(NONE, 1)]);
+    assert_eq!(client.earliest(&everything, 0), 1);
     assert_eq!(delete(&mut client, 2, &unique("nowhere"), &[(0, 1)]), [(UNKNOWN_TOPIC_OR_PARTITION, -1)]);
     // Makes sure that it is there.
     records::committed(&broker.bootstrap(), &unique("group"), &both, 1);

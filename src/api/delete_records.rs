@@ -2,8 +2,8 @@
 //!
 //! - −1 means the high watermark. An offset below the log start changes nothing; one above the
 //!   high watermark, or another negative one: OFFSET_OUT_OF_RANGE.
-//! - A topic whose `cleanup.policy` has no `delete`: POLICY_VIOLATION. One of Kafka's own
-//!   topics: INVALID_TOPIC_EXCEPTION.
+//! - A topic that is compacted, and whose `cleanup.policy` has no `delete`: POLICY_VIOLATION; one that keeps everything
+//!   (KIP-1161) may be told to give up something. One of Kafka's own topics: INVALID_TOPIC_EXCEPTION.
 //! - The answer, which holds the log start offset, leaves when that survives a crash. Readers get
 //!   nothing below any more; files go with the next look of retention, whole segments at a time.
 //! - `timeout_ms` is for replicas that are waited for; there are none. v2 is flexible.
@@ -33,8 +33,8 @@ pub async fn handle(core: &Rc<Core>, request: DeleteRecordsRequest) -> DeleteRec
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for (p, partition) in topic.partitions.iter().enumerate() {
             let found = match topic_id {
-                _ if is_internal(&topic.name) => Err(Code::InvalidTopicException),
                 None => Err(Code::UnknownTopicOrPartition),
+                Some(_) if is_internal(&topic.name) => Err(Code::InvalidTopicException),
                 Some(id) => Ok((id, target::find(core, id, partition.partition_index))),
             };
             let deletion = |topic_id| Deletion {

@@ -141,7 +141,8 @@ async fn prepare(core: &Core, deletion: &Deletion) -> Result<(Rc<Partition>, Off
         NotHere::Elsewhere => DeletionError::NotHere,
         NotHere::Failed(reason) => DeletionError::Failed(reason),
     })?;
-    if !partition.log().config().cleanup_policy.delete {
+    let policy = partition.log().config().cleanup_policy;
+    if policy.compact && !policy.delete {
         return Err(DeletionError::Policy);
     }
     let offset = partition.prepare_deletion_before(deletion.before).await?;
