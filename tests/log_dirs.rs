@@ -414,6 +414,63 @@ fn a_directory_that_is_missing_at_the_start_takes_only_its_own_partitions() {
 }
 
 #[test]
+fn a_partition_that_the_metadata_does_not_have_is_set_aside() {
+    let folder = harness::folder();
+    let one = dirs(folder.path(), 1);
+    let mut test = Test::new(options(folder.path(), &one));
+    if !test.broker.is_corelog() {
+        return;
+    }
+    let topic = unique("known");
+    test.create(&topic, 2);
+    let known = one[0].join(format!("{topic}-0"));
+    let long = format!("{}-0", "l".repeat(249));
+    let other = "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABQ\n";
+    let copy = |name: &str, id: Option<&str>| {
+        let dir = one[0].join(name);
+        std::fs::create_dir(&dir).unwrap();
+        for file in std::fs::read_dir(&known).unwrap().map(|entry| entry.unwrap().path()) {
+            std::fs::copy(&file, dir.join(file.file_name().unwrap())).unwrap();
+        }
+        if let Some(id) = id {
+            std::fs::write(dir.join("partition.metadata"), id).unwrap();
+        }
+    };
+    let files = |dir: &Path| -> BTreeMap<String, Vec<u8>> {
+        let file =
+            |entry: std::fs::DirEntry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
+        std::fs::read_dir(dir).unwrap().map(|entry| file(entry.unwrap())).collect()
+    };
+    let strays = || -> Vec<PathBuf> {
+        let all = std::fs::read_dir(&one[0]).unwrap().map(|entry| entry.unwrap().path());
+        let mut strays: Vec<_> = all.filter(|path| path.to_str().unwrap().ends_with("-stray")).collect();
+        strays.sort();
+        strays
+    };
+    test.broker.stop();
+    // Of another topic, also one of the longest name, and a partition that its topic does not have.
+    let beyond = format!("{topic}-7");
+    let cases = [("another-0", Some(other)), (&long, Some(other)), (&beyond, None)];
+    for (name, id) in cases {
+        copy(name, id);
+    }
+    let before: BTreeSet<_> = cases.iter().map(|(name, _)| files(&one[0].join(name))).collect();
+    for kill in [true, false] {
+        test.again(&one);
+        test.check();
+        let strays = strays();
+        assert_eq!(strays.len(), cases.len(), "{strays:?}");
+        assert_eq!(strays.iter().map(|path| files(path)).collect::<BTreeSet<_>>(), before);
+        for (name, _) in cases {
+            assert!(!one[0].join(name).exists(), "{name}");
+            let begin: String = name.chars().take(210).collect();
+            assert!(strays.iter().any(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&begin)));
+        }
+        if kill { test.broker.kill() } else { test.broker.stop() }
+    }
+}
+
+#[test]
 fn a_drive_that_fails_takes_only_its_own_partitions() {
     if !in_own_namespace("a_drive_that_fails_takes_only_its_own_partitions") {
         return;

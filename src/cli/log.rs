@@ -189,6 +189,7 @@ fn repair(arguments: &Repair) -> Result<(), Failure> {
             Way::Cut => "cut",
             Way::Rebuild => "rebuild",
             Way::Remove => "remove",
+            Way::SetAside => "set aside",
             Way::File => "file",
         };
         Some(format!("{would} {}: {}", path.display(), finding.what))

@@ -50,6 +50,8 @@ pub enum Repair {
     Rebuild,
     /// Removes a file or directory, or puts it in its place.
     Remove,
+    /// Renames a directory, and leaves what is in it.
+    SetAside,
     /// Files what only a journal has.
     File,
 }
@@ -153,8 +155,16 @@ impl Verifying<'_> {
             if !is_dir || name == DIRECTORY {
                 continue;
             }
-            if name.ends_with("-delete") || name.ends_with("-stray") || name.ends_with("-future") {
-                self.note(&path, name.ends_with("-delete").then_some(Repair::Remove), "a partition on its way out");
+            let left = match () {
+                () if name.ends_with("-delete") => Some((Some(Repair::Remove), "a partition on its way out")),
+                () if name.ends_with("-future") => Some((None, "a copy of a partition in the making")),
+                () if name.ends_with("-stray") => {
+                    Some((None, "set aside: its topic was not in the metadata; remove it if it was deleted"))
+                }
+                () => None,
+            };
+            if let Some((repair, what)) = left {
+                self.note(&path, repair, what);
                 continue;
             }
             let Some((topic, number)) = partition_of(&name) else { continue };
@@ -163,15 +173,17 @@ impl Verifying<'_> {
             let found = self.topic_id(&path)?;
             match (wanted, found) {
                 (None, Some(id)) => {
-                    self.note(&path, Repair::Remove, format!("its topic {id} is gone, and a start removes it"))
+                    let what = format!("its topic {id} is not in the metadata, and a start sets it aside as -stray");
+                    self.note(&path, Repair::SetAside, what)
                 }
                 (None, None) => self.note(&path, None, "no topic of the metadata has this partition"),
                 (Some(wanted), Some(found)) if wanted.id != found => {
-                    self.note(
-                        &path,
-                        Repair::Remove,
-                        format!("it belongs to topic {found}, which is gone; the topic is {} now", wanted.id),
+                    let what = format!(
+                        "it belongs to topic {found}, which is not in the metadata, where the topic is {}; a start sets \
+                         it aside as -stray",
+                        wanted.id
                     );
+                    self.note(&path, Repair::SetAside, what);
                 }
                 (Some(wanted), _) => {
                     if let Some(other) = seen.insert((wanted.id, number), path.clone()) {

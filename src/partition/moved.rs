@@ -167,6 +167,11 @@ pub fn old_name(partition: &str, unique: &str) -> String {
     suffixed(partition, unique, "delete")
 }
 
+/// The name of a directory whose topic the metadata does not have (`UnifiedLog.logStrayDirName`).
+pub fn stray_name(partition: &str, unique: &str) -> String {
+    suffixed(partition, unique, "stray")
+}
+
 /// Of at most 255 bytes, as Kafka: the topic's part is cut for it.
 fn suffixed(partition: &str, unique: &str, what: &str) -> String {
     let ending = format!(".{unique}-{what}");

@@ -1,8 +1,9 @@
 //! What lies in the data directories at a start: leftovers are removed, and where a partition's files are goes before
 //! what the metadata says.
 //!
-//! On core 0, when the metadata has been read and before anything is opened. As Kafka's `LogManager` does it: what belongs
-//! to no partition of the metadata is removed, what lies in another directory than the metadata has it in is told to the
+//! On core 0, when the metadata has been read and before anything is opened. As Kafka's `LogManager` does it: a partition of
+//! a topic that the metadata does not have is set aside under a name that ends in `-stray` and not removed, because the metadata
+//! may be what is wrong (a copy from before the topic was made); what was renamed to be deleted is removed; what lies in another directory than the metadata has it in is told to the
 //! controller, and two directories with the same partition stop the start: nobody can know which one is right.
 
 use std::collections::HashMap;
@@ -103,7 +104,15 @@ struct Here {
     futures: Vec<Future>,
 }
 
-/// The partitions of the metadata in a directory. What is no more is removed.
+/// What becomes of a directory.
+enum Fate {
+    Stays,
+    Goes,
+    /// Nobody looks at it again; who runs the broker decides.
+    SetAside,
+}
+
+/// The partitions of the metadata in a directory. What is no more is removed, what is not known set aside.
 async fn look(core: &Core, dir: &Path) -> std::io::Result<Here> {
     let image = core.image();
     let mut found = Here::default();
@@ -112,34 +121,49 @@ async fn look(core: &Core, dir: &Path) -> std::io::Result<Here> {
             continue;
         }
         let path = dir.join(&entry.name);
-        let stray = match DirName::parse(&entry.name) {
-            DirName::Deleted => true,
-            DirName::Partition { topic, .. } if topic == METADATA_TOPIC => false,
+        let fate = match DirName::parse(&entry.name) {
+            DirName::Deleted => Fate::Goes,
+            DirName::Partition { topic, .. } if topic == METADATA_TOPIC => Fate::Stays,
             DirName::Partition { topic, partition } => {
                 let known = image.topic(topic).filter(|t| t.partitions.contains_key(&partition)).map(|t| t.id);
                 match topic_id_of(core, &path).await {
                     // Not ours to judge: a directory without `partition.metadata` is new or foreign.
-                    None => false,
+                    None => Fate::Stays,
                     Some(id) if known == Some(id) => {
                         found.partitions.push((id, partition));
-                        false
+                        Fate::Stays
                     }
-                    Some(_) => true,
+                    Some(_) => Fate::SetAside,
                 }
             }
             DirName::Future { partition } => match topic_id_of(core, &path).await {
-                None => true,
                 Some(id) if image.partition(id, partition).is_some() => {
                     found.futures.push(((id, partition), entry.name.clone()));
-                    false
+                    Fate::Stays
                 }
-                Some(_) => true,
+                // The partition itself, if there is one, lies elsewhere.
+                None | Some(_) => Fate::Goes,
             },
-            DirName::Other => false,
+            DirName::Other => Fate::Stays,
         };
-        if stray {
-            tracing::info!("removing {}: its topic is gone", path.display());
-            core.disk.remove_dir_all(&path).await?;
+        match fate {
+            Fate::Stays => {}
+            Fate::Goes => {
+                tracing::info!("removing {}: its topic is gone", path.display());
+                core.disk.remove_dir_all(&path).await?;
+            }
+            Fate::SetAside => {
+                let unique: String = crate::runtime::random_bytes().iter().map(|b| format!("{b:02x}")).collect();
+                let aside = dir.join(moved::stray_name(&entry.name, &unique));
+                core.disk.rename(&path, &aside).await?;
+                core.disk.sync_dir(dir).await?;
+                tracing::warn!(
+                    "{} belongs to a topic that the metadata does not have; it is not used, and was renamed to {}. Remove \
+                     it if the topic was deleted",
+                    path.display(),
+                    aside.display()
+                );
+            }
         }
     }
     Ok(found)
