@@ -24,12 +24,12 @@ use super::words::journal_contents;
 use super::{InspectError, list, read};
 use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::log::journal::Replay;
-use crate::log::{self, file_name, parse_file_name};
+use crate::log::{self, aborted, file_name, parse_file_name};
 use crate::metadata::Image;
 use crate::metadata::journal::DIRECTORY;
 use crate::metadata::offline::{self, Reading};
 use crate::metadata::properties::Properties;
-use crate::partition::{Aborted, LeaderEpochs, Producers, RecoveryPoints};
+use crate::partition::{LeaderEpochs, Producers, RecoveryPoints};
 use crate::record::{ControlType, Scratch};
 
 /// Kafka's marker of a clean stop.
@@ -629,7 +629,7 @@ impl Indexes {
         }
         let path = segment.path(log::TRANSACTION_INDEX);
         let next = segment.next_base.unwrap_or(Offset(i64::MAX));
-        match Aborted::read_file(&self.aborted, segment.base, next) {
+        match aborted::decode(&self.aborted, segment.base, next) {
             Err(error) => verifying.damage(&path, error),
             Ok(entries) => {
                 let told: Vec<Offset> = entries.iter().map(|entry| entry.last).collect();

@@ -12,11 +12,11 @@ use super::batches::{self, Found};
 use super::{InspectError, list, read};
 use crate::base::{LeaderEpoch, Offset};
 use crate::log::journal::{self, JournalSource, Replay};
-use crate::log::{self, SegmentFile};
+use crate::log::{self, SegmentFile, aborted};
 use crate::metadata::offline;
 use crate::metadata::properties;
 use crate::metadata::records::MetadataRecord;
-use crate::partition::{Aborted, LeaderEpochs, Producers, RecoveryPoints};
+use crate::partition::{LeaderEpochs, Producers, RecoveryPoints};
 use crate::record::stored::control::{
     EndTxnMarker, KRaftVersionRecord, LeaderChangeMessage, SnapshotFooterRecord, SnapshotHeaderRecord, VotersRecord,
 };
@@ -158,7 +158,7 @@ fn tell_file(path: &Path, kind: Kind, detail: Detail, lines: Lines) -> Result<()
             told.then(|| format!("timestamp: {timestamp} offset: {}", base.0 + relative))
         }),
         Kind::TransactionIndex { base } => {
-            match Aborted::read_file(&bytes()?, base, Offset(i64::MAX)) {
+            match aborted::decode(&bytes()?, base, Offset(i64::MAX)) {
                 Ok(entries) => {
                     for entry in entries {
                         lines(&format!(

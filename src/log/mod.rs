@@ -10,7 +10,7 @@
 //! | `points` | how far a log need not be read after a crash |
 //! | `read` | read plans: what to read, decided without waiting, then read |
 //! | `times` | lookup by timestamp |
-//! | `segment`, `index`, `names`, `scan` | a segment's files |
+//! | `segment`, `index`, `aborted`, `names`, `scan` | a segment's files |
 //! | `cleaner` | compaction |
 //! | `mover` | moving a log to another directory while it is written and read |
 //! | `recovery` | opening, whatever state the files were left in |
@@ -26,6 +26,7 @@
 //! Never holds a `RefCell` borrow across an await, never retries a failed flush,
 //! never serves bytes from the drive whose checksum is wrong.
 
+pub mod aborted;
 mod appender;
 mod cleaner;
 mod error;

@@ -1,81 +1,8 @@
 //! Transactions that were aborted, as a reader of committed records has to be told of them: their
-//! records lie in the log like all others. And the bytes of `%020d.txnindex`, which keeps those
-//! whose markers lie in that segment (`TransactionIndex`, `AbortedTxn`), entries of 34 bytes:
-//!
-//! ```text
-//! i16  version, 0
-//! i64  producer id
-//! i64  first offset of the transaction
-//! i64  last offset: the marker's
-//! i64  last stable offset once it was written: what else was undecided then begins there
-//! ```
-//!
-//! Markers rise from entry to entry, and so do last stable offsets. Nothing here touches the
-//! drive. Bytes read from a file are not trusted.
+//! records lie in the log like all others. Files keep them by segment ([`log::aborted`](crate::log::aborted)).
 
 use crate::base::Offset;
-
-/// Bytes of an entry.
-pub const ABORTED_ENTRY_BYTES: usize = 34;
-
-/// A transaction that was aborted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AbortedTransaction {
-    pub producer_id: i64,
-    pub first: Offset,
-    /// The marker's offset.
-    pub last: Offset,
-    pub last_stable: Offset,
-}
-
-/// Why bytes are not a transaction index.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum AbortedError {
-    #[error("{0} bytes are not a whole number of entries of 34 bytes")]
-    Length(usize),
-    #[error("entry {at} has version {version}, not 0")]
-    Version { at: usize, version: i16 },
-    #[error("entry {at} does not follow the one before, or lies outside its segment")]
-    Order { at: usize },
-}
-
-/// Reads a file's bytes. `base`: of its segment; `next`: of the segment after it, or the log's end.
-///
-/// # Errors
-/// Which entry is wrong.
-pub fn decode(bytes: &[u8], base: Offset, next: Offset) -> Result<Vec<AbortedTransaction>, AbortedError> {
-    if !bytes.len().is_multiple_of(ABORTED_ENTRY_BYTES) {
-        return Err(AbortedError::Length(bytes.len()));
-    }
-    let mut entries: Vec<AbortedTransaction> = Vec::with_capacity(bytes.len() / ABORTED_ENTRY_BYTES);
-    for (at, entry) in bytes.chunks_exact(ABORTED_ENTRY_BYTES).enumerate() {
-        let number = |from: usize| i64::from_be_bytes(entry[from..from + 8].try_into().expect("eight bytes"));
-        let version = i16::from_be_bytes([entry[0], entry[1]]);
-        if version != 0 {
-            return Err(AbortedError::Version { at, version });
-        }
-        let (producer_id, first, last) = (number(2), Offset(number(10)), Offset(number(18)));
-        let entry = AbortedTransaction { producer_id, first, last, last_stable: Offset(number(26)) };
-        let follows = entries.last().is_none_or(|before| before.last < last && before.last_stable <= entry.last_stable);
-        if !follows || first.0 < 0 || first > last || last < base || last >= next {
-            return Err(AbortedError::Order { at });
-        }
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-/// The bytes of a file.
-pub fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(entries.len() * ABORTED_ENTRY_BYTES);
-    for entry in entries {
-        bytes.extend_from_slice(&0i16.to_be_bytes());
-        for number in [entry.producer_id, entry.first.0, entry.last.0, entry.last_stable.0] {
-            bytes.extend_from_slice(&number.to_be_bytes());
-        }
-    }
-    bytes
-}
+use crate::log::aborted::AbortedTransaction;
 
 /// The aborted transactions of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,14 +12,6 @@ pub struct Aborted {
 }
 
 impl Aborted {
-    /// Reads an index file's bytes; see the module. `next`: the base of the segment after it.
-    ///
-    /// # Errors
-    /// Which entry is wrong.
-    pub fn read_file(bytes: &[u8], base: Offset, next: Offset) -> Result<Vec<AbortedTransaction>, AbortedError> {
-        decode(bytes, base, next)
-    }
-
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -152,25 +71,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::log::aborted;
 
     fn entry(producer_id: i64, first: i64, last: i64, last_stable: i64) -> AbortedTransaction {
         let (first, last, last_stable) = (Offset(first), Offset(last), Offset(last_stable));
         AbortedTransaction { producer_id, first, last, last_stable }
-    }
-
-    #[test]
-    fn bytes_come_back_and_others_are_refused() {
-        let entries = [entry(7, 10, 14, 12), entry(8, 12, 20, 21)];
-        let bytes = encode(&entries);
-        assert_eq!(bytes.len(), 68);
-        assert_eq!(decode(&bytes, Offset(14), Offset(21)), Ok(entries.to_vec()));
-        assert_eq!(decode(&bytes[..67], Offset(0), Offset(99)), Err(AbortedError::Length(67)));
-        assert_eq!(decode(&bytes, Offset(15), Offset(99)), Err(AbortedError::Order { at: 0 }));
-        assert_eq!(decode(&bytes, Offset(0), Offset(20)), Err(AbortedError::Order { at: 1 }));
-        let swapped = encode(&[entries[1], entries[0]]);
-        assert_eq!(decode(&swapped, Offset(0), Offset(99)), Err(AbortedError::Order { at: 1 }));
-        assert_eq!(decode(&[1; 34], Offset(0), Offset(99)), Err(AbortedError::Version { at: 0, version: 257 }));
-        // Kafka's own file is read in tests/golden_files.rs.
     }
 
     proptest! {
@@ -203,7 +108,7 @@ mod tests {
             prop_assert_eq!(aborted.within(Offset(from), Offset(until)), expected);
             let (below, above) = (aborted.of_segment(Offset(0), Offset(from)), aborted.of_segment(Offset(from), Offset(1000)));
             prop_assert_eq!([below, above].concat(), all.clone());
-            prop_assert_eq!(decode(&encode(&all), Offset(0), Offset(1000)), Ok(all.clone()));
+            prop_assert_eq!(aborted::decode(&aborted::encode(&all), Offset(0), Offset(1000)), Ok(all.clone()));
             let mut kept = aborted.clone();
             kept.keep(Offset(from), Offset(until), &[Offset(from + 3)]);
             let stays = |e: &AbortedTransaction| e.last.0 < from || e.last.0 >= until || e.last.0 == from + 3;

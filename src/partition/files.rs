@@ -5,11 +5,12 @@ use std::io;
 use std::path::Path;
 
 use crate::base::{Offset, Uuid};
+use crate::log::aborted::{self, ABORTED_ENTRY_BYTES, AbortedTransaction};
 use crate::log::{self, Log};
 use crate::record::BatchView;
 use crate::runtime::disk::Disk;
 
-use super::aborted::{self, ABORTED_ENTRY_BYTES, Aborted, AbortedTransaction};
+use super::aborted::Aborted;
 use super::epochs::LeaderEpochs;
 use super::producers::Producers;
 use super::{EPOCHS_FILE, METADATA_FILE, PartitionError};

@@ -39,6 +39,7 @@ use std::time::Duration;
 use crate::base::limits::POINT_BYTES_MIN;
 use crate::base::{DirIndex, LeaderEpoch, Moment, Offset, TopicPartition, UnixMs, Uuid};
 use crate::config::TopicConfig;
+use crate::log::aborted::AbortedTransaction;
 use crate::log::journal::{Journal, JournalEntry, JournalPlace, Journaled};
 use crate::log::{
     self, CleanError, Cleaned, Dirt, Log, LogError, LogOptions, Means, Observer, ReadPlan, Stage, TailMemory,
@@ -47,7 +48,7 @@ use crate::log::{
 use crate::record::{BatchView, Stamp, Validated};
 use crate::runtime::disk::Disk;
 
-pub use aborted::{ABORTED_ENTRY_BYTES, Aborted, AbortedError, AbortedTransaction};
+pub use aborted::Aborted;
 pub use epochs::LeaderEpochs;
 pub use offsets::{FoundOffset, OffsetSpec};
 pub use points::{CLEANED_FILE, POINTS_FILE, PointsError, PointsText, RecoveryPoints, STARTS_FILE, StartOffsets};

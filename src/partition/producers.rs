@@ -12,9 +12,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::aborted::AbortedTransaction;
 use crate::base::crc::crc32c;
 use crate::base::{Offset, UnixMs};
+use crate::log::aborted::AbortedTransaction;
 use crate::record::{BatchView, ControlType};
 
 /// Batches of a producer that are remembered (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`):

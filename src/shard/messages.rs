@@ -17,9 +17,10 @@ use super::reads::Limits;
 use super::starts::{Deletion, DeletionError};
 use crate::base::{DirIndex, LeaderEpoch, Offset, Uuid};
 use crate::coordinator::group::GroupError;
+use crate::log::aborted::AbortedTransaction;
 use crate::metadata::Intention;
 use crate::metadata::records::MetadataRecord;
-use crate::partition::{AbortedTransaction, Bounds, FoundOffset, Isolation, OffsetSpec};
+use crate::partition::{Bounds, FoundOffset, Isolation, OffsetSpec};
 
 /// A message from one core to another.
 pub enum Message {

@@ -12,8 +12,9 @@ use super::partitions::{ReadError, here};
 use crate::base::budget::{Budget, Permit};
 use crate::base::limits::READS_AT_ONCE;
 use crate::base::{LeaderEpoch, Offset, Rope};
+use crate::log::aborted::AbortedTransaction;
 use crate::log::{LogError, ReadPlan};
-use crate::partition::{AbortedTransaction, Bounds, FetchError, Isolation, Partition};
+use crate::partition::{Bounds, FetchError, Isolation, Partition};
 use crate::record::BatchView;
 use crate::runtime::task;
 

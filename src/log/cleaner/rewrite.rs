@@ -14,6 +14,7 @@ use crate::record::{BATCH_HEADER_BYTES, BatchError, BatchView, RecordFault, Rewr
 use crate::runtime::disk::{Buffer, File, Open, Slice};
 use crate::runtime::task;
 
+use super::super::aborted::{self, AbortedTransaction};
 use super::super::names::{self, CLEANED, LOG, TRANSACTION_INDEX};
 use super::super::scan::{self, Expect};
 use super::super::segment::Segment;
@@ -21,7 +22,7 @@ use super::super::space::Want;
 use super::super::{LogError, error::describe};
 use super::plan::Group;
 use super::swap::New;
-use super::transactions::{Aborted, Transactions};
+use super::transactions::Transactions;
 use super::{CleanError, Run};
 
 /// A batch up to this size is read as a whole before its checksum is known.
@@ -191,7 +192,7 @@ impl Writer {
     }
 
     /// Makes the segment durable, with its indexes, under the names of a compaction that has not ended.
-    async fn finish(mut self, run: &Run<'_>, aborted: &[Aborted]) -> Result<New, CleanError> {
+    async fn finish(mut self, run: &Run<'_>, aborted: &[AbortedTransaction]) -> Result<New, CleanError> {
         if !self.buffer.is_empty() {
             self.write(run).await?;
         }
@@ -205,7 +206,7 @@ impl Writer {
         let mut files = vec![(names::OFFSET_INDEX, offsets), (names::TIME_INDEX, times)];
         if !aborted.is_empty() {
             kinds.push(TRANSACTION_INDEX);
-            files.push((TRANSACTION_INDEX, Aborted::encode(aborted)));
+            files.push((TRANSACTION_INDEX, aborted::encode(aborted)));
         }
         for (kind, bytes) in files {
             let path = run.log.path(&(names::file_name(self.segment.base, kind) + CLEANED));
@@ -374,7 +375,7 @@ impl Run<'_> {
     }
 
     /// The aborted transactions that have something between `from` and `end`.
-    pub(super) async fn aborted(&self, from: Offset, end: Offset) -> Result<Vec<Aborted>, CleanError> {
+    pub(super) async fn aborted(&self, from: Offset, end: Offset) -> Result<Vec<AbortedTransaction>, CleanError> {
         let mut found = Vec::new();
         // One that is of interest is told of where its marker lies: here, or later.
         let first = self.indexed.partition_point(|base| *base < from).saturating_sub(1);
@@ -385,9 +386,8 @@ impl Run<'_> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(LogError::io("read", &path, &error).into()),
             };
-            let Some(entries) = Aborted::decode(&bytes) else {
-                return Err(CleanError::Uncleanable(format!("{} is damaged", path.display()).into()));
-            };
+            let entries = aborted::decode(&bytes, Offset::ZERO, Offset(i64::MAX))
+                .map_err(|wrong| CleanError::Uncleanable(format!("{}: {wrong}", path.display()).into()))?;
             for entry in entries {
                 if entry.last >= from && entry.first < end {
                     found.push(entry);

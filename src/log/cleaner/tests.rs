@@ -8,6 +8,7 @@ use super::super::*;
 use super::*;
 use crate::base::LeaderEpoch;
 use crate::config::CleanupPolicy;
+use crate::log::aborted::{self, AbortedTransaction};
 use crate::record::{BatchBuilder, ControlType, NewRecord, Stamp};
 use crate::runtime::disk::simulated::{Fault, SimulatedDisk, Verb, When};
 use crate::runtime::run_one;
@@ -357,7 +358,7 @@ fn aborted_records_go_at_once_and_markers_when_nobody_needs_them() {
         setup.append(marker(12, ControlType::Abort));
         setup.settle().await;
         // As Kafka leaves it: the index of the segment that the markers lie in.
-        let aborted = |producer_id, first, last| transactions::Aborted {
+        let aborted = |producer_id, first, last| AbortedTransaction {
             producer_id,
             first: Offset(first),
             last: Offset(last),
@@ -365,14 +366,14 @@ fn aborted_records_go_at_once_and_markers_when_nobody_needs_them() {
         };
         let path = Path::new(DIR).join(names::file_name(Offset(0), names::TRANSACTION_INDEX));
         let entries = [aborted(10, 1, 3), aborted(12, 5, 6)];
-        setup.disk.disk().write_file(&path, transactions::Aborted::encode(&entries)).await.unwrap();
+        setup.disk.disk().write_file(&path, aborted::encode(&entries)).await.unwrap();
 
         // The records go, the markers stay: a reader may be among the records now. An aborted record does not make
         // the one before it void.
         setup.clean().await.unwrap();
         assert_eq!(setup.batches().await, [(0, 1), (2, 1), (3, 1), (4, 1), (6, 1)]);
         let index = setup.disk.disk().read_file(&path).await.unwrap();
-        assert_eq!(transactions::Aborted::decode(&index).unwrap(), entries);
+        assert_eq!(aborted::decode(&index, Offset::ZERO, Offset(i64::MAX)).unwrap(), entries);
         // Nothing of the aborted ones is left: their time begins, and the index is not needed.
         setup.clean_at(0, UnixMs(NOW.0 + 1)).await.unwrap();
         assert_eq!(setup.batches().await, [(0, 1), (2, 1), (3, 1), (4, 1), (6, 1)]);

@@ -1,9 +1,5 @@
-//! Which batches of transactions compaction may drop (`CleanedTransactionMetadata`), and the
-//! index of aborted transactions that tells it.
-//!
-//! `%020d.txnindex`: entries of 34 bytes, big endian: `i16` version (0), `i64` producer id,
-//! `i64` first offset, `i64` offset of the marker, `i64` last stable offset. An entry lies in
-//! the index of the segment that holds the marker.
+//! Which batches of transactions compaction may drop (`CleanedTransactionMetadata`), as the index of
+//! aborted transactions tells it.
 //!
 //! Records of an aborted transaction go at once. A marker goes when nothing of its
 //! transaction is left before it, and not before `delete.retention.ms` has passed since that
@@ -11,72 +7,26 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::super::aborted::AbortedTransaction;
 use crate::base::Offset;
 use crate::record::{BatchView, ControlType, RecordFault, Scratch};
-
-/// Bytes of an entry.
-const ENTRY_BYTES: usize = 34;
-
-/// An aborted transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Aborted {
-    pub producer_id: i64,
-    pub first: Offset,
-    /// Of its marker.
-    pub last: Offset,
-    pub last_stable: Offset,
-}
-
-impl Aborted {
-    /// Reads a file's bytes. `None`: they are not what they should be.
-    pub fn decode(bytes: &[u8]) -> Option<Vec<Aborted>> {
-        if !bytes.len().is_multiple_of(ENTRY_BYTES) {
-            return None;
-        }
-        bytes
-            .chunks_exact(ENTRY_BYTES)
-            .map(|entry| {
-                let number = |at: usize| i64::from_be_bytes(std::array::from_fn(|i| entry[at + i]));
-                let aborted = Aborted {
-                    producer_id: number(2),
-                    first: Offset(number(10)),
-                    last: Offset(number(18)),
-                    last_stable: Offset(number(26)),
-                };
-                (entry[..2] == [0, 0] && Offset::ZERO <= aborted.first && aborted.first <= aborted.last)
-                    .then_some(aborted)
-            })
-            .collect()
-    }
-
-    pub fn encode(entries: &[Aborted]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
-        for entry in entries {
-            bytes.extend_from_slice(&[0, 0]);
-            for number in [entry.producer_id, entry.first.0, entry.last.0, entry.last_stable.0] {
-                bytes.extend_from_slice(&number.to_be_bytes());
-            }
-        }
-        bytes
-    }
-}
 
 /// What is known of the transactions around the batches, which come in order.
 #[derive(Default)]
 pub(super) struct Transactions {
-    /// Aborted ones whose first offset has not been reached, by it.
-    ahead: BTreeMap<(Offset, i64), Aborted>,
-    /// Aborted ones by producer, and whether a batch of theirs was seen.
-    aborted: HashMap<i64, (Aborted, bool)>,
+    /// AbortedTransaction ones whose first offset has not been reached, by it.
+    ahead: BTreeMap<(Offset, i64), AbortedTransaction>,
+    /// AbortedTransaction ones by producer, and whether a batch of theirs was seen.
+    aborted: HashMap<i64, (AbortedTransaction, bool)>,
     /// Producers of which a batch was seen that is not aborted, and no marker since.
     committed: HashSet<i64>,
-    /// Aborted ones whose marker stays because batches of theirs were seen: the index of what is written.
-    kept: Vec<Aborted>,
+    /// AbortedTransaction ones whose marker stays because batches of theirs were seen: the index of what is written.
+    kept: Vec<AbortedTransaction>,
 }
 
 impl Transactions {
     /// Tells of aborted transactions; those that are known already change nothing.
-    pub fn add(&mut self, aborted: impl IntoIterator<Item = Aborted>) {
+    pub fn add(&mut self, aborted: impl IntoIterator<Item = AbortedTransaction>) {
         for entry in aborted {
             let known = self.aborted.get(&entry.producer_id).is_some_and(|(known, _)| *known == entry);
             if !known {
@@ -86,7 +36,7 @@ impl Transactions {
     }
 
     /// The index entries since the last call.
-    pub fn take_kept(&mut self) -> Vec<Aborted> {
+    pub fn take_kept(&mut self) -> Vec<AbortedTransaction> {
         std::mem::take(&mut self.kept)
     }
 
@@ -162,21 +112,8 @@ mod tests {
         builder.build()
     }
 
-    fn aborted(producer_id: i64, first: i64, last: i64) -> Aborted {
-        Aborted { producer_id, first: Offset(first), last: Offset(last), last_stable: Offset(last + 1) }
-    }
-
-    #[test]
-    fn an_index_comes_back_and_rubbish_does_not() {
-        let entries = [aborted(7, 3, 9), aborted(8, 10, 11)];
-        let bytes = Aborted::encode(&entries);
-        assert_eq!(bytes.len(), 68);
-        assert_eq!(bytes[..10], [0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
-        assert_eq!(Aborted::decode(&bytes).unwrap(), entries);
-        assert_eq!(Aborted::decode(&[]).unwrap(), []);
-        assert!(Aborted::decode(&bytes[..67]).is_none());
-        assert!(Aborted::decode(&[1; 34]).is_none());
-        assert!(Aborted::decode(&Aborted::encode(&[aborted(7, 9, 3)])).is_none());
+    fn aborted(producer_id: i64, first: i64, last: i64) -> AbortedTransaction {
+        AbortedTransaction { producer_id, first: Offset(first), last: Offset(last), last_stable: Offset(last + 1) }
     }
 
     #[test]
