@@ -39,7 +39,7 @@ use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::names;
 use super::progress::{Filed, Flushed, Journaled, Point, Stage};
 use super::segment::Segment;
-use super::space::{Grant, Want};
+use super::space::{Grant, Purpose, Want};
 use super::tail::Open;
 use super::{Appended, Condition, Failure, Inner, Log, LogError, State, TailMemory, now};
 
@@ -577,14 +577,16 @@ impl Inner {
         Ok(file)
     }
 
-    /// Leave for what a new segment takes beside its batches: names and small files, and the index files of the one
-    /// before, which is sealed then. Nothing of a file system that says nothing of itself.
+    /// Leave for what a new segment of an ordinary log takes beside its batches: names and small files, and the index
+    /// files of the one before, which is sealed then. Nothing of a file system that says nothing of itself.
     async fn ask_for_files(&self, sealed: Option<&Segment>) -> Result<Option<Grant>, Trouble> {
         let indexes = sealed.and_then(|segment| {
             segment.with_indexes(|of| of.offsets.len() * OFFSET_ENTRY_BYTES + of.times.len() * TIME_ENTRY_BYTES)
         });
         let need = FILES_BYTES + (indexes.unwrap_or_default() as u64).next_multiple_of(BLOCK);
-        let want = Want { need, ahead: 0, is_asked_for: false, is_vital: self.is_vital.get() };
+        // Sealed it can be given up.
+        let purpose = if sealed.is_some() { Purpose::MakesRoom } else { Purpose::Batches };
+        let want = Want { need, ahead: 0, is_asked_for: false, purpose };
         let dir = self.dir();
         // The directory may be one of those files.
         let there = if self.state.borrow().dir_exists { &*dir } else { dir.parent().unwrap_or(&dir) };
@@ -634,7 +636,7 @@ impl Inner {
             need: end - allocated,
             ahead: wanted - end,
             is_asked_for: preallocates,
-            is_vital: self.is_vital.get(),
+            purpose: Purpose::of(self.is_vital.get()),
         };
         let (target, grant) = match self.memory().space.ask(&self.disk, &self.dir(), want).await {
             Ok(None) => return Err(Trouble::Full),

@@ -342,6 +342,48 @@ fn logs_that_ask_at_the_same_time_leave_the_reserve_together() {
 }
 
 #[test]
+fn only_the_reserve_is_left_and_retention_gives_a_segment_up() {
+    run_one(async {
+        const SEGMENT: usize = 1 << 20;
+        const RESERVED: u64 = 1 << 20;
+        let disk = disk().await;
+        let memory = TailMemory::new(1 << 20);
+        memory.reserve_on_drive(RESERVED);
+        let config = TopicConfig { segment_bytes: SEGMENT as i32, file_delete_delay_ms: 0, ..TopicConfig::default() };
+        let open = async |dir: &str| {
+            let config = TopicConfig { retention_ms: -1, ..config.clone() };
+            let options = LogOptions::new(Rc::new(config), Rc::clone(&memory));
+            Log::open(&disk.disk(), Path::new(dir), options, false, None, &mut |_| {}).await.unwrap().0
+        };
+        let (log, new) = (open(DIR).await, open("/data/new-0").await);
+        // A segment as large as may be, all of which is allocated.
+        let end = append(&log, SEGMENT - 200);
+        log.wait(end, Stage::Durable).await.unwrap();
+        let space = disk.disk().space(Path::new("/data")).await.unwrap();
+        let used = space.total - space.free;
+        disk.set_capacity(Some((64 << 20).max(used)));
+        let total = disk.disk().space(Path::new("/data")).await.unwrap();
+        // Other programs have the rest.
+        let file = disk.disk().open(Path::new("/data/other"), crate::runtime::disk::Open::CREATE).await.unwrap();
+        file.allocate(0, total.free - RESERVED + 4096).await.unwrap();
+        // What was seen before that is believed no more.
+        memory.reserve_on_drive(RESERVED);
+        for log in [&new, &log] {
+            let refused = append(log, 10_000);
+            assert!(matches!(log.wait(refused, Stage::Durable).await, Err(LogError::DiskFull(_))));
+        }
+        // Not even a name.
+        assert!(!new.dir_exists() && log.dir_exists());
+        until(|| log.all_sealed()).await;
+        log.update_config(Rc::new(TopicConfig { retention_ms: -1, retention_bytes: 1000, ..config.clone() }));
+        assert_eq!(log.retain(now(), end, usize::MAX).await.unwrap(), 1);
+        until(|| !log.is_full() && !new.is_full()).await;
+        log.close_cleanly().await.unwrap();
+        new.close_cleanly().await.unwrap();
+    });
+}
+
+#[test]
 fn a_log_on_a_full_disk_can_be_closed_and_loses_nothing_acknowledged() {
     run_one(async {
         let disk = disk().await;

@@ -4,7 +4,8 @@
 //! **Reserve.** A drive that is full must not keep a broker from what makes room again, and from
 //! starting: topics are deleted by a record in the metadata log, groups commit offsets. So the
 //! logs of ordinary topics stop with [`super::LogError::DiskFull`] while some space is left
-//! (`log.dir.reserved.bytes`, at most a 32nd of the file system), and *vital* logs go on into it.
+//! (`log.dir.reserved.bytes`, at most a 32nd of the file system), and *vital* logs go on into it. Half of it
+//! may go to what retention waits for, the index files of segments.
 //!
 //! **Ahead.** A segment gets its space in steps ([`SEGMENT_STEP_BYTES_MIN`] and up), so that writing
 //! seldom waits for the file system. With thousands of partitions that would fill a small drive with
@@ -79,8 +80,25 @@ pub(super) struct Want {
     pub ahead: u64,
     /// A topic's option says that it should have them.
     pub is_asked_for: bool,
-    /// The broker cannot do without the log: see [`super::LogOptions::is_vital`].
-    pub is_vital: bool,
+    pub purpose: Purpose,
+}
+
+/// How far into the reserve a log may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Not at all.
+    Batches,
+    /// Into half of it: retention waits for these files before it can give up a segment.
+    MakesRoom,
+    /// As far as it has to: see [`super::LogOptions::is_vital`].
+    Vital,
+}
+
+impl Purpose {
+    /// Of what a log has to write.
+    pub fn of(is_vital: bool) -> Purpose {
+        if is_vital { Purpose::Vital } else { Purpose::Batches }
+    }
 }
 
 /// Leave to allocate. Counts against others until it is dropped, which is when the file system has allocated
@@ -139,16 +157,18 @@ impl DriveSpace {
         // First: of two that ask at the same time at least one sees the other.
         let ahead_of_all = share.ahead.fetch_add(want.ahead, Ordering::AcqRel) + want.ahead;
         let mut ahead = Ahead { share: Arc::clone(&share), bytes: want.ahead };
-        let there = match want.is_vital {
-            true => seen.space.free,
-            false => seen.space.free.saturating_sub(self.reserved(seen.space)),
-        };
+        let reserved = self.reserved(seen.space);
+        let there = seen.space.free.saturating_sub(match want.purpose {
+            Purpose::Batches => reserved,
+            Purpose::MakesRoom => reserved / 2,
+            Purpose::Vital => 0,
+        });
         let decide = |granted: u64| {
             let free = there.saturating_sub(granted.saturating_sub(seen.settled));
             if want.need + want.ahead <= free && ahead_of_all <= free / part {
                 Some(want.need + want.ahead)
             } else {
-                (!all && (want.need <= free || want.is_vital)).then_some(want.need)
+                (!all && (want.need <= free || want.purpose == Purpose::Vital)).then_some(want.need)
             }
         };
         let mut bytes = 0;
@@ -215,7 +235,7 @@ mod tests {
     }
 
     fn want(need: u64, ahead: u64) -> Want {
-        Want { need: need * MIB, ahead: ahead * MIB, is_asked_for: false, is_vital: false }
+        Want { need: need * MIB, ahead: ahead * MIB, is_asked_for: false, purpose: Purpose::Batches }
     }
 
     #[test]
@@ -224,10 +244,13 @@ mod tests {
         space.reserve(64 * MIB);
         let judge =
             |free, total, want| space.grant(of(&space, free, total), want, false).map(|grant| grant.bytes / MIB);
-        let vital = |want| Want { is_vital: true, ..want };
+        let vital = |want| Want { purpose: Purpose::Vital, ..want };
+        let makes_room = |want| Want { purpose: Purpose::MakesRoom, ..want };
         // A large drive: all of the reserve stays.
         assert_eq!(judge(65, 100_000, want(2, 0)), None);
         assert_eq!(judge(65, 100_000, vital(want(2, 0))), Some(2));
+        assert_eq!(judge(34, 100_000, makes_room(want(2, 0))), Some(2));
+        assert_eq!(judge(33, 100_000, makes_room(want(2, 0))), None);
         assert_eq!(judge(80, 100_000, want(2, 1)), Some(3));
         assert_eq!(judge(80, 100_000, want(2, 2)), Some(2));
         assert_eq!(judge(80, 100_000, Want { is_asked_for: true, ..want(2, 8) }), Some(10));

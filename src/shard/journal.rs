@@ -29,7 +29,7 @@ async fn begin(core: Rc<Core>, index: DirIndex) {
     let dir = core.dirs().get(index);
     let replay = &dir.left().replay;
     file_rest(&core, index).await;
-    if core.stop.is_raised() {
+    if core.stop.is_raised() || !dir.is_online() {
         return;
     }
     replay.core_is_done();
@@ -92,7 +92,7 @@ async fn file_rest(core: &Core, index: DirIndex) {
     for partition in waiting {
         filed &= partition.file_rest().await;
     }
-    if core.stop.is_raised() {
+    if core.stop.is_raised() || !dir.is_online() {
         return;
     }
     match filed {

@@ -18,7 +18,7 @@ use super::super::aborted::{self, AbortedTransaction};
 use super::super::names::{self, CLEANED, LOG, TRANSACTION_INDEX};
 use super::super::scan::{self, Expect};
 use super::super::segment::Segment;
-use super::super::space::Want;
+use super::super::space::{Purpose, Want};
 use super::super::{LogError, error::describe};
 use super::plan::Group;
 use super::swap::New;
@@ -174,7 +174,7 @@ impl Writer {
         self.buffer.pad_to_block();
         // What is reserved on the drive is for what must go on; cleaning can wait.
         let (space, need) = (Rc::clone(&run.log.memory().space), self.buffer.len() as u64);
-        let want = Want { need, ahead: 0, is_asked_for: false, is_vital: run.log.is_vital.get() };
+        let want = Want { need, ahead: 0, is_asked_for: false, purpose: Purpose::of(run.log.is_vital.get()) };
         let grant = space.ask(&run.log.disk, &run.log.dir(), want).await;
         let Some(grant) = grant.map_err(|error| failed(run, "write", &self.path, &error))? else {
             return Err(CleanError::DiskFull(Rc::clone(&run.log.name)));

@@ -44,7 +44,7 @@ use crate::runtime::disk::{Buffer, Disk, File, Open};
 use crate::runtime::task::{self, OnPanic, Queue, StopFlag};
 
 use super::error::describe;
-use super::space::Want;
+use super::space::{Purpose, Want};
 use super::{Failure, Inner, TailMemory};
 use format::FileHead;
 
@@ -201,7 +201,7 @@ impl Journal {
         let granted = match shape.and_then(|shape| shape.file_bytes()) {
             Some(bytes) => {
                 let need = bytes.saturating_sub(length);
-                space.ask(disk, dir, Want { need, ahead: 0, is_asked_for: false, is_vital: false }).await?
+                space.ask(disk, dir, Want { need, ahead: 0, is_asked_for: false, purpose: Purpose::Batches }).await?
             }
             None => None,
         };

@@ -11,7 +11,7 @@ use crate::runtime::disk::{Buffer, File, Open};
 use crate::runtime::task;
 
 use super::super::names::{self, LOG, OFFSET_INDEX, SNAPSHOT, TIME_INDEX, TRANSACTION_INDEX};
-use super::super::space::Want;
+use super::super::space::{Purpose, Want};
 use super::{Move, MoveError, Target};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -255,8 +255,8 @@ impl Move {
     async fn make_room(&self, file: &File, path: &std::path::Path, end: u64, target: &Target) -> Result<(), MoveError> {
         let length = file.length();
         let whole = target.filed.next_multiple_of(BLOCK).max(end);
-        let is_vital = self.log.is_vital.get();
-        let want = Want { need: end - length, ahead: whole - end, is_asked_for: false, is_vital };
+        let purpose = Purpose::of(self.log.is_vital.get());
+        let want = Want { need: end - length, ahead: whole - end, is_asked_for: false, purpose };
         let (to, grant) = match self.to.memory.space.ask(&self.log.disk, &self.to.future, want).await {
             Ok(None) => return Err(MoveError::DiskFull(Rc::clone(&self.log.name))),
             Ok(Some(grant)) => (length + grant.bytes(), Some(grant)),
