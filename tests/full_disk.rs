@@ -195,10 +195,29 @@ impl Test {
             // Piece by piece: the file system takes some for itself.
             match self.drive.free().saturating_sub(left).min(1 << 20) as usize {
                 ..4096 => break,
-                bytes => file.write_all(&vec![0x5a; bytes]).unwrap(),
+                bytes => match file.write_all(&vec![0x5a; bytes]) {
+                    Err(error) if error.kind() == std::io::ErrorKind::StorageFull => break,
+                    other => other.unwrap(),
+                },
             }
             file.sync_all().unwrap();
         }
+    }
+
+    /// Waits until all segments of a topic of one partition but the last are sealed: a start has nothing to make for them.
+    fn wait_sealed(&self, topic: &str) {
+        let dir = self.broker.data_dir().join(format!("{topic}-0"));
+        wait::until("segments to be sealed", seconds(60), || {
+            let paths = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+            let last = paths.filter(|path| path.extension().is_some_and(|kind| kind == "log")).max()?;
+            // What is put in place last.
+            last.with_extension("snapshot").exists().then_some(())
+        });
+    }
+
+    /// Gives back what [`Test::take_all_but`] took.
+    fn give_back(&self) {
+        std::fs::remove_file(self.drive.mounted().join("of-another-program")).unwrap();
     }
 
     /// The broker dies and starts again.
@@ -209,6 +228,11 @@ impl Test {
 
     fn launch(&mut self) {
         self.broker.launch();
+        self.meet();
+    }
+
+    /// Talks to the broker that has started, and finds in it what was acknowledged.
+    fn meet(&mut self) {
         self.client = Client::to(self.broker.addresses()[0]);
         let mut topics: BTreeMap<String, usize> = BTreeMap::new();
         for (topic, partition, _) in self.acknowledged.0.keys() {
@@ -377,6 +401,54 @@ fn a_start_on_a_full_drive_serves_what_only_the_journal_has() {
     test.broker.stop();
     assert_eq!(told(&test), 3);
     test.launch();
+    test.check();
+    test.broker.stop();
+}
+
+#[test]
+fn a_start_without_a_byte_left_goes_on_when_there_is_space() {
+    if !in_own_namespace("a_start_without_a_byte_left_goes_on_when_there_is_space") {
+        return;
+    }
+    const PARTITIONS: i32 = 30;
+    let Some(mut test) = Test::new(144 << 20) else { return };
+    if !test.broker.is_corelog() {
+        return;
+    }
+    test.client.create_with("keep", 1, &[]);
+    test.client.create_with("small", PARTITIONS, &[]);
+    test.client.create_with("filler", 1, &[]);
+    test.wait_for_journal();
+    test.wait_for_space();
+    for _ in 0..3 {
+        assert!(test.produce_to("small", 0..PARTITIONS, 10_000).iter().all(|code| *code == NONE));
+    }
+    test.fill("filler");
+    test.wait_sealed("filler");
+    test.take_all_but(0);
+    // Nothing can be written any more, and what is there can be read.
+    test.check();
+    for _ in 0..3 {
+        test.produce_to("small", 0..PARTITIONS, 10_000);
+    }
+    test.broker.kill();
+    test.broker.spawn();
+    // Whether the metadata log has to grow for it is chance.
+    let ready = |test: &Test| test.broker.log().matches("ready after").count() == 2;
+    wait::until("the start to go on or to wait for space", seconds(60), || {
+        (ready(&test) || test.broker.log().contains("the start goes on when there is space")).then_some(())
+    });
+    test.give_back();
+    wait::until("the start to go on", seconds(60), || ready(&test).then_some(()));
+    test.meet();
+    test.check();
+    test.give_space("filler", None);
+    for _ in 0..3 {
+        wait::until("produces to be taken again", seconds(60), || {
+            let codes = test.produce_to("small", 0..PARTITIONS, 10_000);
+            codes.iter().all(|code| *code == NONE).then_some(())
+        });
+    }
     test.check();
     test.broker.stop();
 }

@@ -82,6 +82,17 @@ impl JournalError {
         move |error| JournalError::Io { verb, path, error }
     }
 
+    /// There is no space left on the drive: with space it may succeed.
+    pub fn is_full(&self) -> bool {
+        match self {
+            JournalError::Log(error) => matches!(error, LogError::DiskFull(_)),
+            JournalError::Io { error, .. } => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn damaged(path: &Path, reason: String) -> JournalError {
         JournalError::Damaged { path: path.to_owned(), reason }
     }

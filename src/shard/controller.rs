@@ -30,6 +30,9 @@ const APPLY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A stop waits no longer than this to say so in the metadata log.
 const STOPPED_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How often a start that waits for space looks again.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+
 /// Metadata could not be changed, and was not: the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -165,7 +168,20 @@ pub async fn open(core: &Rc<Core>) -> Result<(), JournalError> {
         memory: Rc::clone(core.partitions().metadata_memory()),
     };
     let dir = &core.dirs().metadata().path;
-    let (journal, replay) = Journal::open(core.disk(), dir, &options, clock::unix_ms()).await?;
+    let mut told = false;
+    let (journal, replay) = loop {
+        match Journal::open(core.disk(), dir, &options, clock::unix_ms()).await {
+            Err(error) if error.is_full() => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("the metadata log cannot be opened: {error}; the start goes on when there is space");
+                }
+                if core.sleep_or_stop(FULL_RETRY).await {
+                    return Err(error);
+                }
+            }
+            opened => break opened?,
+        }
+    };
     images::begin(core, replay).await;
     let controller = Rc::new(Controller::new(journal, core.placement().cores()));
     assert!(core.controller.set(controller).is_ok(), "core 0 opens the metadata log once");

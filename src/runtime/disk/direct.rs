@@ -24,6 +24,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Checks that files in `dir` can be written and read directly, so that a device that
 /// cannot is found at the start of a core and not by the first producer.
+/// A drive that is full is not checked.
 ///
 /// Blocks for a small write and its sync.
 pub async fn warm_up(dir: &Path) -> io::Result<()> {
@@ -39,8 +40,12 @@ pub async fn warm_up(dir: &Path) -> io::Result<()> {
         Err(error) => Err(error),
     };
     let removed = fs::remove_file(&path);
-    probed?;
-    removed
+    match probed {
+        // Nothing can be tried. What is there can be read, and space can be made.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => removed,
+    }
 }
 
 /// Begins the names of files that live for a moment only; one that is found was left
