@@ -13,9 +13,10 @@ use super::broker::Broker;
 use super::drive::next_random;
 use super::wait::{self, seconds};
 use super::{ledger, records, unique};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,7 +44,8 @@ struct Group {
 }
 
 fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &AtomicBool) {
-    let consumer: BaseConsumer<Quiet> = records::config(bootstrap)
+    let told = Arc::new(Mutex::default());
+    let consumer: BaseConsumer<Keeping> = records::config(bootstrap)
         .set("group.id", name)
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
@@ -51,7 +53,9 @@ fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &Atomi
         // A member whose join was under way when the broker died is waited for this long.
         .set("session.timeout.ms", "6000")
         .set("heartbeat.interval.ms", "500")
-        .create_with_context(Quiet)
+        .set("debug", "cgrp,topic")
+        .set_log_level(RDKafkaLogLevel::Debug)
+        .create_with_context(Keeping(Arc::clone(&told)))
         .unwrap();
     consumer.subscribe(&[topic]).unwrap();
     let mut processed: HashMap<i32, i64> = HashMap::new();
@@ -68,7 +72,8 @@ fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &Atomi
                 let seen = position.seen;
                 let failure =
                     format!("partition {partition}: got {offset} after {seen}, committed {}", position.committed);
-                group.failures.lock().unwrap().push(failure);
+                let told = told.lock().unwrap().iter().cloned().collect::<Vec<_>>().join("\n");
+                group.failures.lock().unwrap().push(format!("{failure}; its consumer said:\n{told}"));
             }
             position.seen = position.seen.max(offset + 1);
         }
@@ -96,14 +101,22 @@ fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &Atomi
     }
 }
 
-struct Quiet;
+/// Says nothing, and keeps the last that the client said of its group and where it reads.
+struct Keeping(Arc<Mutex<VecDeque<String>>>);
 
-impl ClientContext for Quiet {
+impl ClientContext for Keeping {
     fn error(&self, _: rdkafka::error::KafkaError, _: &str) {}
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        let mut lines = self.0.lock().unwrap();
+        if lines.len() == 400 {
+            lines.pop_front();
+        }
+        lines.push_back(format!("{} {facility}: {message}", super::client::now_ms()));
+    }
 }
 
-impl rdkafka::consumer::ConsumerContext for Quiet {}
+impl rdkafka::consumer::ConsumerContext for Keeping {}
 
 /// The number in an environment variable.
 pub fn number(name: &str, default: u64) -> u64 {
@@ -160,12 +173,17 @@ pub fn survives(broker: &mut Broker, deaths: u64, mut seed: u64, mut die: impl F
         let sent: Vec<Vec<u64>> = producers.into_iter().map(|producer| producer.join().unwrap()).collect();
         healthy();
         let ends = ledger::check(&bootstrap, &topic, &sent, &ledger);
-        // The group catches up with all that is there.
-        wait::until("the group at the end of the topic", seconds(60), || {
-            healthy();
-            let positions = group.positions.lock().unwrap();
-            positions.iter().zip(&ends).all(|(position, end)| position.seen == *end).then_some(())
-        });
+        // The group catches up with all that is there, which may be much.
+        let (mut seen, mut at_end) = (0, false);
+        while !at_end {
+            (seen, at_end) = wait::until("the group on its way to the end of the topic", seconds(60), || {
+                healthy();
+                let positions = group.positions.lock().unwrap();
+                let now: i64 = positions.iter().map(|position| position.seen).sum();
+                let at_end = positions.iter().zip(&ends).all(|(position, end)| position.seen == *end);
+                (at_end || now > seen).then_some((now, at_end))
+            });
+        }
         drop(stop);
         let total: u64 = sent.iter().flatten().sum();
         println!("{deaths} deaths, {total} records, each acknowledged and there once");
