@@ -256,7 +256,9 @@ impl State {
             true => self.config.segment_ms.min(self.config.max_compaction_lag_ms),
             false => self.config.segment_ms,
         };
-        waited > segment_ms.saturating_sub(jitter_ms(inner, active, self.config.segment_jitter_ms))
+        // Less than all of it, or each batch would begin a segment (`LogConfig.randomSegmentJitter`).
+        let jitter_max = self.config.segment_jitter_ms.min(self.config.segment_ms);
+        waited > segment_ms.saturating_sub(jitter_ms(inner, active, jitter_max))
     }
 
     /// The open buffer, with room for `size` more bytes.
@@ -295,7 +297,7 @@ impl State {
 }
 
 /// `segment.jitter.ms`: spreads rolls by time. Fixed per segment, so that asking
-/// again gives the same answer.
+/// again gives the same answer. Below `jitter_max`.
 fn jitter_ms(inner: &Inner, segment: &Segment, jitter_max: i64) -> i64 {
     if jitter_max <= 0 {
         return 0;

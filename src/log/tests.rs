@@ -166,6 +166,15 @@ fn segments_roll_by_size_time_and_full_index() {
         // By the records' time: a replay of old data rolls as the data did. Backwards is no reason.
         let time = TopicConfig { segment_ms: 100, ..TopicConfig::default() };
         assert_eq!(bases("time-0", time, &[1000, 1100, 1101, 50, 1201, 1202, 1203]).await, [0, 2, 5]);
+        // However large the jitter is, it is less than the time that it is taken off from.
+        let jitter = TopicConfig { segment_ms: 100, segment_jitter_ms: i64::MAX, ..TopicConfig::default() };
+        let mut later = 0;
+        for number in 0..20 {
+            let found = bases(&format!("jitter-{number}"), jitter.clone(), &[1000, 1000, 1050, 1152]).await;
+            assert!(!found.contains(&1) && found.ends_with(&[3]), "{found:?}");
+            later += usize::from(found.contains(&2));
+        }
+        assert!((1..20).contains(&later), "{later} of 20 rolled early");
         // Room for two entries of either index, one of which is kept for the end.
         let index = TopicConfig { segment_index_bytes: 24, index_interval_bytes: 0, ..TopicConfig::default() };
         assert_eq!(bases("index-0", index, &[1, 2, 3, 4, 5]).await, [0, 2, 4]);
