@@ -377,6 +377,8 @@ impl World {
         if self.over {
             return;
         }
+        // The last start may have been one on a full drive.
+        self.run(&Op::Space).await;
         self.run(&Op::Clean).await;
         self.run(&Op::Roll).await;
         self.settle().await;
