@@ -37,12 +37,6 @@ pub fn turn_began() -> Moment {
     reactor::turn_began().unwrap_or_else(moment)
 }
 
-/// The wall clock in nanoseconds since 1970 as it was at the last tick of the kernel, some milliseconds ago at most: what file
-/// systems take the times of files from.
-pub(super) fn tick() -> u64 {
-    read(libc::CLOCK_REALTIME_COARSE)
-}
-
 fn read(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to that local. The call fails for unknown clocks only.

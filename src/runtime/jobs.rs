@@ -1,17 +1,25 @@
 //! What blocks, kept apart by drive, so that one that stalls holds up only its own.
 //!
 //! A core's helpers are threads for jobs that block, one for each drive, which does one after another; and several when
-//! the process stops. And what blocks within io_uring takes a worker, of which each drive has its share.
+//! the process stops. And what blocks within io_uring takes a worker, of which each drive has its share. From the [`Pulse`]
+//! of a drive a core sees that the next call for it may block.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use super::clock;
+use crate::base::Moment;
 use crate::base::budget::Budget;
-use crate::base::limits::DRIVE_WORKERS;
+use crate::base::limits::{DRIVE_STILL_MS, DRIVE_WORKERS};
+
+const DRIVE_STILL: Duration = Duration::from_millis(DRIVE_STILL_MS);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -19,6 +27,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(super) struct Helpers {
     /// For everything that lies elsewhere.
     other: Helper,
+    other_pulse: Rc<Pulse>,
     drives: Vec<Drive>,
 }
 
@@ -28,6 +37,7 @@ struct Drive {
     helper: Helper,
     /// One each of [`DRIVE_WORKERS`].
     workers: Rc<Budget>,
+    pulse: Rc<Pulse>,
 }
 
 /// Which of a core's helpers does a job.
@@ -44,10 +54,11 @@ impl Helpers {
     pub fn start(dirs: &[PathBuf]) -> io::Result<Helpers> {
         let dirs = if dirs.len() > 1 { dirs } else { &[] };
         let drive = |dir: &PathBuf| {
-            Ok(Drive { dir: dir.clone(), helper: Helper::start()?, workers: Budget::new(DRIVE_WORKERS) })
+            let (helper, workers) = (Helper::start()?, Budget::new(DRIVE_WORKERS));
+            Ok(Drive { dir: dir.clone(), helper, workers, pulse: Rc::default() })
         };
         let drives = dirs.iter().map(drive).collect::<io::Result<_>>()?;
-        Ok(Helpers { other: Helper::start()?, drives })
+        Ok(Helpers { other: Helper::start()?, other_pulse: Rc::default(), drives })
     }
 
     /// How many drives there are; 0 where there is one only, of which nothing is kept apart.
@@ -75,10 +86,52 @@ impl Helpers {
         self.drive(of).map(|drive| &drive.workers)
     }
 
+    pub fn pulse(&self, of: HelperOf) -> &Rc<Pulse> {
+        self.drive(of).map_or(&self.other_pulse, |drive| &drive.pulse)
+    }
+
     /// So many more threads for each.
     pub fn add_threads(&self, count: usize) -> io::Result<()> {
         let drives = self.drives.iter().map(|drive| &drive.helper);
         drives.chain([&self.other]).try_for_each(|helper| (0..count).try_for_each(|_| helper.add_thread()))
+    }
+}
+
+/// How a core sees that a drive stands still: something is under way there, and nothing has ended for
+/// [`DRIVE_STILL_MS`].
+///
+/// A call that begins a direct write may wait for the drive, though io_uring asks it not to: ext4 puts the file's time into
+/// its inode first, and waits there while its journal writes the block of that inode. With a drive that answers nobody
+/// notices; with one that does not, the core would stand still with it.
+#[derive(Default)]
+pub(super) struct Pulse {
+    under_way: Cell<usize>,
+    /// When something ended last, or began with nothing else under way.
+    last: Cell<Moment>,
+}
+
+impl Pulse {
+    /// Runs a request to the drive.
+    pub async fn during<T>(&self, request: impl Future<Output = T>) -> T {
+        /// A future that is dropped has told nothing of the drive.
+        struct UnderWay<'a>(&'a Pulse);
+        impl Drop for UnderWay<'_> {
+            fn drop(&mut self) {
+                self.0.under_way.set(self.0.under_way.get() - 1);
+            }
+        }
+        if self.under_way.get() == 0 {
+            self.last.set(clock::turn_began());
+        }
+        self.under_way.set(self.under_way.get() + 1);
+        let _under_way = UnderWay(self);
+        let done = request.await;
+        self.last.set(clock::turn_began());
+        done
+    }
+
+    pub fn stands_still(&self) -> bool {
+        self.under_way.get() > 0 && clock::turn_began().since(self.last.get()) > DRIVE_STILL
     }
 }
 

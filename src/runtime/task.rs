@@ -23,7 +23,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_lite::FutureExt;
 
-use super::jobs::HelperOf;
+use super::jobs::{HelperOf, Pulse};
 use super::process::RuntimeError;
 use super::watch::Stall;
 use super::{cores, reactor};
@@ -118,6 +118,11 @@ pub fn reinforce_helpers(count: usize) {
 /// Which helper does jobs with this file or directory.
 pub(super) fn helper_of(path: &Path) -> HelperOf {
     cores::current().helpers().of(path)
+}
+
+/// What a core sees of the drive.
+pub(super) fn pulse_of(helper: HelperOf) -> Rc<Pulse> {
+    Rc::clone(cores::current().helpers().pulse(helper))
 }
 
 /// Takes one of the workers that the drive may have of the kernel, for an operation that may need one; they are

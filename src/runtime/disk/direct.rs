@@ -16,9 +16,9 @@ use std::time::Duration;
 use super::{Buffer, Create, DirEntry, Memory, Open, Slice, Space};
 use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
-use crate::runtime::jobs::HelperOf;
+use crate::runtime::jobs::{HelperOf, Pulse};
 use crate::runtime::ring::{self, Begun, Closes, Descriptor, Safe};
-use crate::runtime::task::{helper_of, on_helper_of, take_worker};
+use crate::runtime::task::{helper_of, on_helper_of, pulse_of, take_worker};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -95,7 +95,7 @@ pub struct DirectFile {
     lock: Option<Lock>,
     file: Rc<Descriptor>,
     helper: HelperOf,
-    times: Times,
+    pulse: Rc<Pulse>,
     /// What we know the length to be: nobody else changes our files.
     length: Cell<u64>,
 }
@@ -118,8 +118,7 @@ impl DirectFile {
         };
         // Under the lock: until then a write that is under way could make the file longer.
         let length = Cell::new(length_of(&file)?);
-        let times = if how.read_only { Times::default() } else { Times::of(&file) };
-        Ok(DirectFile { lock, file, helper, times, length })
+        Ok(DirectFile { lock, file, helper, pulse: pulse_of(helper), length })
     }
 
     pub fn length(&self) -> u64 {
@@ -233,13 +232,14 @@ impl DirectFile {
     }
 
     async fn write_once(&self, buffer: Rc<Buffer>, position: u64, safe: Safe) -> io::Result<usize> {
-        let write = self.times.during(|begun| ring::write(&self.file, buffer, position, safe, begun));
-        Lock::during(&self.lock, write).await
+        let begun = if self.pulse.stands_still() { Begun::Elsewhere } else { Begun::Here };
+        let write = ring::write(&self.file, buffer, position, safe, begun);
+        Lock::during(&self.lock, self.pulse.during(write)).await
     }
 
     pub async fn flush(&self) -> io::Result<()> {
         let _worker = take_worker(self.helper).await;
-        ring::flush(&self.file).await
+        self.pulse.during(ring::flush(&self.file)).await
     }
 
     pub async fn allocate(&self, position: u64, len: u64) -> io::Result<()> {
@@ -282,41 +282,6 @@ impl DirectFile {
             // What a dropped future left under way closes it.
             Err(_) => Ok(()),
         }
-    }
-}
-
-/// Whether a write may be begun by the core itself, as far as the file's time goes.
-///
-/// A write puts the time into the inode, and ext4 waits for its journal then, also when io_uring asks it not to: while the
-/// drive stands still, so would the core. XFS does as it is asked, and io_uring gives the write to a thread of the kernel.
-/// Elsewhere we do that, with each first write of a tick of the clock that such times are taken from; those after it
-/// change nothing in the inode.
-#[derive(Default)]
-struct Times {
-    /// `None` where the file system does as it is asked.
-    ///
-    /// The tick in which a write to this file both began and ended; 0 before there was one.
-    last: Option<Cell<u64>>,
-}
-
-impl Times {
-    fn of(file: &Descriptor) -> Times {
-        // SAFETY: statfs is plain data for which zeroes are valid.
-        let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-        // SAFETY: the descriptor is open for as long as `file` lives, and `about` is writable.
-        let known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut about) } == 0;
-        let asks = known && about.f_type == libc::XFS_SUPER_MAGIC;
-        Times { last: (!asks).then(Cell::default) }
-    }
-
-    async fn during<F: Future<Output = T>, T>(&self, write: impl FnOnce(Begun) -> F) -> T {
-        let Some(last) = &self.last else { return write(Begun::Here).await };
-        let began = clock::tick();
-        let done = write(if last.get() == began { Begun::Here } else { Begun::Elsewhere }).await;
-        if clock::tick() == began {
-            last.set(began);
-        }
-        done
     }
 }
 
