@@ -76,6 +76,10 @@ pub const JOURNAL_PIECE_BYTES: usize = 4 << 20;
 /// anyway; one flush then serves what they write in this time.
 pub const FLUSH_LATER: Duration = Duration::from_millis(50);
 
+/// How often a full drive is tried again: soon enough that producers hardly notice
+/// when space is back, seldom enough to cost nothing.
+pub const FULL_RETRY: Duration = Duration::from_millis(500);
+
 /// Logs of a core that make their directories and files at the same time: such work goes through
 /// one helper thread, and a topic that somebody creates must not queue behind a thousand logs.
 pub const FILES_MADE_AT_ONCE: usize = 8;
@@ -171,7 +175,7 @@ pub const DRIVE_WORKERS: usize = 64;
 /// From when on a drive that ends nothing is taken to stand still: what is written to it then is begun by the kernel's own
 /// threads, as beginning it could stop the core. Many times what a durable write takes on a good SSD; where one takes as long, the
 /// 30 microseconds that it costs do not matter.
-pub const DRIVE_STILL_MS: u64 = 1;
+pub const DRIVE_STILL: Duration = Duration::from_millis(1);
 
 /// Directories of `log.dirs`: each has a journal on every core, and a machine has fewer drives.
 pub const LOG_DIRS_MAX: usize = 64;

@@ -25,13 +25,13 @@ use std::time::Duration;
 
 use crate::base::java::string_hash;
 use crate::base::limits::{
-    BLOCK_BYTES, FLUSH_LATER, JOURNAL_ENTRY_BYTES_MAX, LOG_WAITING_BYTES_MAX, LOG_WRITE_BYTES_MAX,
+    BLOCK_BYTES, FLUSH_LATER, FULL_RETRY, JOURNAL_ENTRY_BYTES_MAX, LOG_WAITING_BYTES_MAX, LOG_WRITE_BYTES_MAX,
     SEGMENT_STEP_BYTES_MAX, SEGMENT_STEP_BYTES_MIN,
 };
 use crate::base::{Offset, wait};
 use crate::record::{BatchView, Stamp, stamp};
 use crate::runtime::clock;
-use crate::runtime::disk::{File, Slice};
+use crate::runtime::disk::{self, File, Slice};
 use crate::runtime::task::{self, OnPanic, Queue};
 
 use super::error::describe;
@@ -44,10 +44,6 @@ use super::tail::Open;
 use super::{Appended, Condition, Failure, Inner, Log, LogError, State, TailMemory, now};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-
-/// How often a full drive is tried again: soon enough that producers hardly notice
-/// when space is back, seldom enough to cost nothing.
-const FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// What the files of a new segment take beside batches and indexes: a directory, its small files, a snapshot.
 const FILES_BYTES: u64 = 6 * BLOCK;
@@ -74,9 +70,9 @@ enum Trouble {
 
 impl Trouble {
     fn of(verb: &str, path: &Path, error: &io::Error) -> Trouble {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full,
-            _ => Trouble::Broken(describe(verb, path, error)),
+        match disk::is_full(error) {
+            true => Trouble::Full,
+            false => Trouble::Broken(describe(verb, path, error)),
         }
     }
 

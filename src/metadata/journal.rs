@@ -36,7 +36,7 @@ use crate::record::stored::control::{LeaderChangeMessage, LeaderChangeMessageVot
 use crate::record::stored::{DecodeError, EncodeError};
 use crate::record::{BatchBuilder, BatchView, ControlType, NewRecord, RecordFault, Scratch, Stamp};
 use crate::runtime::clock;
-use crate::runtime::disk::Disk;
+use crate::runtime::disk::{self, Disk};
 
 /// The directory's name.
 pub const DIRECTORY: &str = "__cluster_metadata-0";
@@ -86,9 +86,7 @@ impl JournalError {
     pub fn is_full(&self) -> bool {
         match self {
             JournalError::Log(error) => matches!(error, LogError::DiskFull(_)),
-            JournalError::Io { error, .. } => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            JournalError::Io { error, .. } => disk::is_full(error),
             _ => false,
         }
     }

@@ -15,6 +15,10 @@ fn topic_id() -> Uuid {
     "4L6g3nShT-eMCtK--X86sw".parse().unwrap()
 }
 
+async fn open_on(disk: &SimulatedDisk, clean: bool) -> Rc<Partition> {
+    Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean).await.unwrap()
+}
+
 fn options() -> PartitionOptions {
     let config = TopicConfig { segment_bytes: 10_000, ..TopicConfig::default() };
     PartitionOptions {
@@ -338,16 +342,11 @@ fn an_epoch_that_began_before_a_roll_is_known_after_a_kill() {
     run_one(async {
         let mut disk = SimulatedDisk::new();
         disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
-        let open = async |disk: &SimulatedDisk, clean: bool| {
-            Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
-                .await
-                .unwrap()
-        };
         let produced = async |partition: &Partition| {
             let produced = produce(partition, &batch((-1, -1, -1), 2)).unwrap();
             partition.acknowledged(produced.last_offset, Acks::All).await.unwrap();
         };
-        let partition = open(&disk, true).await;
+        let partition = open_on(&disk, true).await;
         produced(&partition).await;
         partition.set_leader_epoch(LeaderEpoch(6));
         produced(&partition).await;
@@ -358,7 +357,7 @@ fn an_epoch_that_began_before_a_roll_is_known_after_a_kill() {
         }
         disk = disk.reopen_after_kill(1);
         partition.log().take_offline("killed");
-        let partition = open(&disk, false).await;
+        let partition = open_on(&disk, false).await;
         assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(5), Offset(2))));
         assert_eq!(partition.end_offset_for_epoch(LeaderEpoch(6)), Some((LeaderEpoch(6), Offset(6))));
         partition.close_cleanly().await.unwrap();
@@ -371,12 +370,7 @@ fn a_start_ends_what_a_crash_left_of_sealing_a_segment() {
         run_one(async {
             let mut disk = SimulatedDisk::new();
             disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
-            let open = async |disk: &SimulatedDisk, clean: bool| {
-                Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
-                    .await
-                    .unwrap()
-            };
-            let partition = open(&disk, true).await;
+            let partition = open_on(&disk, true).await;
             let mut transaction = BatchBuilder::new().producer(9, 0, 0).transactional();
             transaction.push(NewRecord { timestamp: now().0, value: Some(b"value"), ..NewRecord::default() });
             let mut marker = BatchBuilder::new().producer(9, 0, -1).transactional().control();
@@ -400,7 +394,7 @@ fn a_start_ends_what_a_crash_left_of_sealing_a_segment() {
             }
             partition.log().take_offline("the power is off");
             disk = disk.reopen_after_kill(1);
-            let partition = open(&disk, false).await;
+            let partition = open_on(&disk, false).await;
             assert_eq!(partition.log().segment_bases(), [Offset(0), end], "{cut_at}");
 
             // Nothing but a snapshot and the epochs' file tells of what is gone.
@@ -408,7 +402,7 @@ fn a_start_ends_what_a_crash_left_of_sealing_a_segment() {
             assert_eq!(partition.retain(now(), usize::MAX).await.unwrap(), 1);
             disk = disk.reopen_after_kill(2);
             partition.log().take_offline("killed");
-            let partition = open(&disk, false).await;
+            let partition = open_on(&disk, false).await;
             let bounds = partition.bounds();
             assert_eq!((bounds.log_start, bounds.last_stable), (end, bounds.log_end), "{cut_at}");
             let last = partition.with_producers(|producers| producers.get(7).map(Producer::last_sequence));
@@ -425,17 +419,12 @@ fn an_epoch_whose_first_batch_was_lost_begins_with_the_next_one() {
     run_one(async {
         let mut disk = SimulatedDisk::new();
         disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
-        let open = async |disk: &SimulatedDisk, clean: bool| {
-            Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
-                .await
-                .unwrap()
-        };
         let produced = async |partition: &Partition| {
             let produced = produce(partition, &batch((-1, -1, -1), 2)).unwrap();
             partition.acknowledged(produced.last_offset, Acks::All).await.unwrap();
         };
         let epoch = |partition: &Partition| partition.end_offset_for_epoch(LeaderEpoch(5)).unwrap().1;
-        let partition = open(&disk, true).await;
+        let partition = open_on(&disk, true).await;
         produced(&partition).await;
         // The file of the epochs is written, and a power cut comes before the batches are durable.
         disk.cut(When::verb(Verb::Write));
@@ -450,7 +439,7 @@ fn an_epoch_whose_first_batch_was_lost_begins_with_the_next_one() {
         }
         partition.log().take_offline("the power is off");
         disk = disk.reopen_after_kill(1);
-        let partition = open(&disk, false).await;
+        let partition = open_on(&disk, false).await;
         assert_eq!(partition.bounds().log_end, Offset(2));
         partition.set_leader_epoch(LeaderEpoch(6));
         produced(&partition).await;
@@ -458,7 +447,7 @@ fn an_epoch_whose_first_batch_was_lost_begins_with_the_next_one() {
         assert_eq!(epoch(&partition), Offset(2));
         disk = disk.reopen_after_kill(2);
         partition.log().take_offline("killed");
-        let partition = open(&disk, false).await;
+        let partition = open_on(&disk, false).await;
         assert_eq!((partition.bounds().log_end, epoch(&partition)), (Offset(6), Offset(2)));
         partition.close_cleanly().await.unwrap();
     });
@@ -472,11 +461,7 @@ fn a_close_that_is_cut_off_forgets_no_epoch() {
         for file in 0.. {
             let mut disk = SimulatedDisk::new();
             disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
-            let open = async |disk: &SimulatedDisk| {
-                let dir = Path::new("/data/orders-3");
-                Partition::open(&disk.disk(), dir, id(), topic_id(), options(), false).await.unwrap()
-            };
-            let partition = open(&disk).await;
+            let partition = open_on(&disk, false).await;
             for (epoch, sequence) in [(5, 0), (6, 2)] {
                 partition.set_leader_epoch(LeaderEpoch(epoch));
                 let produced = produce(&partition, &batch((7, 0, sequence), 2)).unwrap();
@@ -487,7 +472,7 @@ fn a_close_that_is_cut_off_forgets_no_epoch() {
             assert_eq!(closed.is_err(), disk.is_off());
             partition.log().take_offline("the power is off");
             disk = disk.reopen_after_kill(1);
-            let partition = open(&disk).await;
+            let partition = open_on(&disk, false).await;
             let ends = [5, 6].map(|epoch| partition.end_offset_for_epoch(LeaderEpoch(epoch)));
             let expected = [(5, 2), (6, 4)].map(|(epoch, end)| Some((LeaderEpoch(epoch), Offset(end))));
             assert_eq!(ends, expected, "cut off at file {file}");
@@ -536,17 +521,12 @@ fn a_producer_is_known_whose_segment_went_after_an_epoch_began_in_it() {
     run_one(async {
         let mut disk = SimulatedDisk::new();
         disk.disk().create_dir_all(Path::new("/data")).await.unwrap();
-        let open = async |disk: &SimulatedDisk, clean: bool| {
-            Partition::open(&disk.disk(), Path::new("/data/orders-3"), id(), topic_id(), options(), clean)
-                .await
-                .unwrap()
-        };
         let produced = async |partition: &Partition, bytes: &[u8]| {
             let produced = produce(partition, bytes).unwrap();
             partition.acknowledged(produced.last_offset, Acks::All).await.unwrap();
             produced
         };
-        let partition = open(&disk, true).await;
+        let partition = open_on(&disk, true).await;
         produced(&partition, &batch((7, 0, 0), 2)).await;
         // A snapshot that knows less.
         while partition.make_point().await.unwrap().is_none() {
@@ -565,7 +545,7 @@ fn a_producer_is_known_whose_segment_went_after_an_epoch_began_in_it() {
         assert_eq!(partition.retain(now(), usize::MAX).await.unwrap(), 1);
         disk = disk.reopen_after_kill(1);
         partition.log().take_offline("killed");
-        let partition = open(&disk, false).await;
+        let partition = open_on(&disk, false).await;
         assert_eq!(partition.log().start_offset(), Offset(4));
         let again = produce(&partition, &sent).unwrap();
         assert!(again.duplicate && again.base_offset == first.base_offset, "{again:?}");

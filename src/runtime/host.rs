@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use io_uring::{IoUring, opcode};
 
 use super::cores::RINGS_BYTES_MAX;
-use super::disk::WARM_UP_PREFIX;
+use super::disk::{self, WARM_UP_PREFIX};
 
 /// What this process is going to need.
 #[derive(Clone, Debug)]
@@ -213,7 +213,7 @@ pub fn check_data_dir(dir: &Path) -> Result<Option<String>, HostError> {
     let path = dir.join(format!("{WARM_UP_PREFIX}{}", std::process::id()));
     match fs::write(&path, b"corelog") {
         Ok(()) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+        Err(error) if disk::is_full(&error) => {
             // It can be read, and space can be made there. The empty file may have come to be, or not even that.
             if !path.exists() {
                 return Ok(Some(format!("there is no space left in the data directory {}", dir.display())));

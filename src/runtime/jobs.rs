@@ -12,22 +12,17 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use super::clock;
 use crate::base::Moment;
 use crate::base::budget::Budget;
-use crate::base::limits::{DRIVE_STILL_MS, DRIVE_WORKERS};
-
-const DRIVE_STILL: Duration = Duration::from_millis(DRIVE_STILL_MS);
+use crate::base::limits::{DRIVE_STILL, DRIVE_WORKERS};
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The helpers of a core, and the shares of its drives.
 pub(super) struct Helpers {
-    /// For everything that lies elsewhere.
-    other: Helper,
-    other_pulse: Rc<Pulse>,
+    /// The first is for everything that lies in none of the others.
     drives: Vec<Drive>,
 }
 
@@ -36,7 +31,7 @@ struct Drive {
     dir: PathBuf,
     helper: Helper,
     /// One each of [`DRIVE_WORKERS`].
-    workers: Rc<Budget>,
+    workers: Option<Rc<Budget>>,
     pulse: Rc<Pulse>,
 }
 
@@ -53,52 +48,46 @@ impl Helpers {
     /// all. They have the affinity of the thread that calls.
     pub fn start(dirs: &[PathBuf]) -> io::Result<Helpers> {
         let dirs = if dirs.len() > 1 { dirs } else { &[] };
-        let drive = |dir: &PathBuf| {
-            let (helper, workers) = (Helper::start()?, Budget::new(DRIVE_WORKERS));
-            Ok(Drive { dir: dir.clone(), helper, workers, pulse: Rc::default() })
-        };
-        let drives = dirs.iter().map(drive).collect::<io::Result<_>>()?;
-        Ok(Helpers { other: Helper::start()?, other_pulse: Rc::default(), drives })
+        let drive = |dir: PathBuf, workers| Ok(Drive { dir, helper: Helper::start()?, workers, pulse: Rc::default() });
+        // All paths begin with the empty one.
+        let rest = std::iter::once_with(|| drive(PathBuf::new(), None));
+        let of_dirs = dirs.iter().map(|dir| drive(dir.clone(), Some(Budget::new(DRIVE_WORKERS))));
+        Ok(Helpers { drives: rest.chain(of_dirs).collect::<io::Result<_>>()? })
     }
 
     /// How many drives there are; 0 where there is one only, of which nothing is kept apart.
     pub fn drives(&self) -> usize {
-        self.drives.len()
+        self.drives.len() - 1
     }
 
     /// Who does jobs with this file or directory.
     pub fn of(&self, path: &Path) -> HelperOf {
         let holds = self.drives.iter().enumerate().filter(|(_, drive)| path.starts_with(&drive.dir));
         let nearest = holds.max_by_key(|(_, drive)| drive.dir.components().count());
-        HelperOf(nearest.map_or(0, |(at, _)| at + 1))
-    }
-
-    fn drive(&self, of: HelperOf) -> Option<&Drive> {
-        of.0.checked_sub(1).and_then(|at| self.drives.get(at))
+        nearest.map_or(HelperOf::NO_DRIVE, |(at, _)| HelperOf(at))
     }
 
     pub fn get(&self, of: HelperOf) -> &Helper {
-        self.drive(of).map_or(&self.other, |drive| &drive.helper)
+        &self.drives[of.0].helper
     }
 
     /// The drive's share of the workers, if there are several drives.
     pub fn workers(&self, of: HelperOf) -> Option<&Rc<Budget>> {
-        self.drive(of).map(|drive| &drive.workers)
+        self.drives[of.0].workers.as_ref()
     }
 
     pub fn pulse(&self, of: HelperOf) -> &Rc<Pulse> {
-        self.drive(of).map_or(&self.other_pulse, |drive| &drive.pulse)
+        &self.drives[of.0].pulse
     }
 
     /// So many more threads for each.
     pub fn add_threads(&self, count: usize) -> io::Result<()> {
-        let drives = self.drives.iter().map(|drive| &drive.helper);
-        drives.chain([&self.other]).try_for_each(|helper| (0..count).try_for_each(|_| helper.add_thread()))
+        self.drives.iter().try_for_each(|drive| (0..count).try_for_each(|_| drive.helper.add_thread()))
     }
 }
 
 /// How a core sees that a drive stands still: something is under way there, and nothing has ended for
-/// [`DRIVE_STILL_MS`].
+/// [`DRIVE_STILL`].
 ///
 /// A call that begins a direct write may wait for the drive, though io_uring asks it not to: ext4 puts the file's time into
 /// its inode first, and waits there while its journal writes the block of that inode. With a drive that answers nobody
@@ -199,7 +188,8 @@ impl Helper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_lite::future::{block_on, zip};
+    use crate::runtime::run_one;
+    use futures_lite::future::{block_on, poll_once, zip};
 
     #[test]
     fn each_drive_has_a_helper_of_its_own() {
@@ -212,6 +202,23 @@ mod tests {
         let waits = helpers.get(helpers.of(Path::new("/a/x"))).run(move || other.recv().is_ok());
         let tells = helpers.get(helpers.of(Path::new("/b/x"))).run(move || one.send(()).is_ok());
         assert_eq!(block_on(zip(waits, tells)), (true, true));
+    }
+
+    #[test]
+    fn a_drive_that_ends_nothing_stands_still() {
+        run_one(async {
+            let pulse = Pulse::default();
+            let mut hangs = Box::pin(pulse.during(std::future::pending::<()>()));
+            assert!(poll_once(&mut hangs).await.is_none() && !pulse.stands_still(), "it has just begun");
+            clock::sleep(2 * DRIVE_STILL).await;
+            assert!(pulse.stands_still());
+            pulse.during(async {}).await;
+            assert!(!pulse.stands_still(), "something ended");
+            clock::sleep(2 * DRIVE_STILL).await;
+            assert!(pulse.stands_still());
+            drop(hangs);
+            assert!(!pulse.stands_still(), "nothing is under way");
+        });
     }
 
     #[test]

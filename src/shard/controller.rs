@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::messages::{self, Call, Committed};
 use super::{Core, images, starts};
+use crate::base::limits::FULL_RETRY;
 use crate::base::wait::{self, Sender, Signal};
 use crate::base::{CoreIndex, Offset, Uuid};
 use crate::config::BrokerConfig;
@@ -29,9 +30,6 @@ const APPLY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A stop waits no longer than this to say so in the metadata log.
 const STOPPED_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// How often a start that waits for space looks again.
-const FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// Metadata could not be changed, and was not: the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,7 +20,7 @@ use crate::base::{CoreIndex, DirIndex};
 use crate::log::{Failure, Failures};
 use crate::metadata::Intention;
 use crate::runtime::task::{self, OnPanic, Queue};
-use crate::runtime::{self, clock};
+use crate::runtime::{self, clock, disk};
 
 /// The file with which a directory is tried; the core's number follows.
 const TRIAL_FILE: &str = "corelog-trial-";
@@ -89,9 +89,7 @@ async fn watch_metadata(core: Rc<Core>, failures: Rc<Failures>) {
 async fn trial(core: &Core, dir: &Path) -> io::Result<()> {
     let path = dir.join(format!("{TRIAL_FILE}{}", core.index));
     match core.disk.write_file(&path, clock::unix_ms().0.to_be_bytes().to_vec()).await {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded => {
-            Ok(())
-        }
+        Err(error) if disk::is_full(&error) => Ok(()),
         Err(error) => Err(error),
         Ok(()) => core.disk.remove(&path).await,
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use crate::base::{Offset, UnixMs};
 use crate::record::{BATCH_HEADER_BYTES, BatchError, BatchView, RecordFault, Rewriter, Scratch, emptied};
-use crate::runtime::disk::{Buffer, File, Open, Slice};
+use crate::runtime::disk::{self, Buffer, File, Open, Slice};
 use crate::runtime::task;
 
 use super::super::aborted::{self, AbortedTransaction};
@@ -219,9 +219,9 @@ impl Writer {
 }
 
 pub(super) fn failed(run: &Run<'_>, verb: &str, path: &Path, error: &io::Error) -> CleanError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CleanError::DiskFull(Rc::clone(&run.log.name)),
-        _ => CleanError::Uncleanable(describe(verb, path, error).into()),
+    match disk::is_full(error) {
+        true => CleanError::DiskFull(Rc::clone(&run.log.name)),
+        false => CleanError::Uncleanable(describe(verb, path, error).into()),
     }
 }
 

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use crate::base::Offset;
 use crate::base::limits::LOG_WRITE_BYTES_MAX;
+use crate::runtime::disk;
 
 use super::error::describe;
 use super::journal::Journal;
@@ -377,9 +378,9 @@ impl Move {
     }
 
     fn failed(&self, verb: &str, path: &Path, error: &io::Error) -> MoveError {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MoveError::DiskFull(Rc::clone(&self.log.name)),
-            _ => MoveError::Failed(describe(verb, path, error).into()),
+        match disk::is_full(error) {
+            true => MoveError::DiskFull(Rc::clone(&self.log.name)),
+            false => MoveError::Failed(describe(verb, path, error).into()),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Buffer, Create, DirEntry, Memory, Open, Slice, Space};
+use super::{Buffer, Create, DirEntry, Memory, Open, Slice, Space, is_full};
 use crate::base::limits::{BLOCK_BYTES, FILE_LOCK_MS_MAX};
 use crate::runtime::clock;
 use crate::runtime::jobs::{HelperOf, Pulse};
@@ -42,7 +42,7 @@ pub async fn warm_up(dir: &Path) -> io::Result<()> {
     let removed = fs::remove_file(&path);
     match probed {
         // Nothing can be tried. What is there can be read, and space can be made.
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(()),
+        Err(error) if is_full(&error) => Ok(()),
         Err(error) => Err(error),
         Ok(()) => removed,
     }

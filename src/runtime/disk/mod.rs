@@ -31,6 +31,11 @@ pub use direct::warm_up;
 
 use direct::DirectFile;
 
+/// Whether there is no space left on the drive, or none for this user: with space it may succeed.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A boxed future of this core.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
