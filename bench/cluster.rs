@@ -32,8 +32,8 @@ pub const CLIENT_ID: &str = "corelog-bench";
 /// No answer for so long ends the run.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// So much longer for a topic that was just made: the broker may still be busy with another one's partitions.
-const CREATION_PATIENCE: Duration = Duration::from_secs(60);
+/// So much longer where the broker may still be busy with partitions that were just made: Kafka with thousands takes minutes.
+const CREATION_PATIENCE: Duration = Duration::from_secs(300);
 
 /// And so much for each of its partitions: Kafka makes thousands in minutes.
 const PATIENCE_A_PARTITION: Duration = Duration::from_millis(20);
@@ -411,7 +411,7 @@ pub fn delete_topic(bootstrap: &str, name: &str) -> Outcome<()> {
 pub fn offsets(topic: &Topic, timestamp: i64) -> Outcome<BTreeMap<i32, i64>> {
     let mut found = BTreeMap::new();
     let begun = Instant::now();
-    let patience = PATIENCE + PATIENCE_A_PARTITION * topic.partitions() as u32;
+    let patience = CREATION_PATIENCE + PATIENCE_A_PARTITION * topic.partitions() as u32;
     for leader in &topic.leaders {
         let mut connection = Connection::open(&leader.address)?;
         let request = offsets_request(topic, &leader.partitions, timestamp);

@@ -199,7 +199,7 @@ fn repair(arguments: &Repair) -> Result<(), Failure> {
     };
     let before = check(dirs, true, &mut out, |finding, path| todo(finding, path).or_else(|| damage(finding, path)))?;
     let what = if arguments.dry_run { "would be done" } else { "to be done" };
-    writeln!(out, "the above {what}; {} places are damaged, and stay as they are", before.damages)?;
+    writeln!(out, "the above {what}; {} places are damaged, and stay as they are", before.lasting)?;
     out.flush()?;
     if arguments.dry_run {
         return damaged(dirs, &before);

@@ -215,9 +215,7 @@ async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String
     if index == CoreIndex(0) {
         let registered = core.image().broker(config.node_id).map_or(-1, |broker| broker.broker_epoch);
         process.broker_epoch.store(registered, Ordering::Relaxed);
-        // Without it the next start looks whether it could take the directory over.
-        let claimed = takeover::claim(&core.dirs().metadata().path, core.image().epoch());
-        let _ = claimed.inspect_err(|error| tracing::warn!("{error}"));
+        task::spawn(Queue::Upkeep, "claim", OnPanic::EndTask, claim(Rc::clone(&core)));
         let stopped = core.stop().clone();
         futures_lite::future::or(signal::terminated(), stopped.raised()).await;
         tracing::info!("stopping");
@@ -235,6 +233,14 @@ async fn core_main(process: Arc<Process>, index: CoreIndex) -> Result<(), String
         process.unclean.store(true, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Notes who uses the directory. Without it the next start looks whether it could take the directory over.
+async fn claim(core: Rc<Core>) {
+    let (path, bytes) = takeover::claim(&core.dirs().metadata().path, core.image().epoch());
+    if let Err(error) = core.disk().write_file(&path, bytes).await {
+        tracing::warn!("write {}: {error}", path.display());
+    }
 }
 
 fn say_ready(process: &Process, core: &Core) {

@@ -107,13 +107,10 @@ fn is_ours(dir: &Path) -> Result<bool, InspectError> {
     Ok(state.is_some_and(|state| Some(state.leader_epoch) == epoch))
 }
 
-/// Notes that corelog leads from `epoch` on. To be called when it does; lost by a crash, it costs the next start a look.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn claim(dir: &Path, epoch: LeaderEpoch) -> Result<(), InspectError> {
-    let path = dir.join(OWNER_FILE);
-    std::fs::write(&path, format!("{}\n", epoch.0)).map_err(InspectError::new("write", &path))
+/// The file that says that corelog leads from `epoch` on, and what is in it. To be written when it does; lost by a crash, it
+/// costs the next start a look.
+pub fn claim(dir: &Path, epoch: LeaderEpoch) -> (PathBuf, Vec<u8>) {
+    (dir.join(OWNER_FILE), format!("{}\n", epoch.0).into_bytes())
 }
 
 /// `a, b, c and 7 more`.

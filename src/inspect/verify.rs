@@ -76,6 +76,8 @@ pub struct Sum {
     /// Of batches.
     pub bytes: u64,
     pub damages: usize,
+    /// Those of them about which nothing is done.
+    pub lasting: usize,
     pub notes: usize,
 }
 
@@ -107,6 +109,7 @@ pub fn verify(
 impl Verifying<'_> {
     fn damage(&mut self, path: &Path, what: impl ToString) {
         self.sum.damages += 1;
+        self.sum.lasting += 1;
         let (weight, repair) = (Weight::Damage, None);
         (self.on_finding)(&Finding { weight, repair, path: path.to_owned(), what: what.to_string() });
     }
@@ -115,6 +118,16 @@ impl Verifying<'_> {
         self.sum.notes += 1;
         let (weight, repair) = (Weight::Note, repair.into());
         (self.on_finding)(&Finding { weight, repair, path: path.to_owned(), what: what.to_string() });
+    }
+
+    /// What a start puts right after any stop, and what is damage after a clean one.
+    fn missing(&mut self, path: &Path, repair: Repair, what: &str) {
+        if !self.clean {
+            return self.note(path, repair, what);
+        }
+        self.sum.damages += 1;
+        let (weight, repair) = (Weight::Damage, Some(repair));
+        (self.on_finding)(&Finding { weight, repair, path: path.to_owned(), what: what.to_owned() });
     }
 
     /// Damage after a clean stop; after another end what a start puts right.
@@ -619,11 +632,7 @@ impl Indexes {
         if segment.next_base.is_some() {
             for kind in [log::OFFSET_INDEX, log::TIME_INDEX] {
                 if !segment.path(kind).exists() {
-                    verifying.damage_if_clean(
-                        &segment.path(kind),
-                        Repair::Rebuild,
-                        "it is missing; a start rebuilds it",
-                    );
+                    verifying.missing(&segment.path(kind), Repair::Rebuild, "it is missing; a start rebuilds it");
                 }
             }
         }

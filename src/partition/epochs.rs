@@ -158,8 +158,9 @@ impl Partition {
             return;
         }
         self.epochs_writing.set(true);
-        let partition = Rc::clone(self);
+        let writing = Writing(Rc::clone(self));
         task::spawn(Queue::Upkeep, "epoch checkpoint", OnPanic::EndTask, async move {
+            let partition = &writing.0;
             while partition.ended().is_none() && partition.epochs_dirty.replace(false) {
                 let path = partition.log.dir().join(EPOCHS_FILE);
                 let bytes = partition.epochs.borrow().encode();
@@ -171,8 +172,16 @@ impl Partition {
                     break;
                 }
             }
-            partition.epochs_writing.set(false);
         });
+    }
+}
+
+/// A task writes the file. However it ends, whoever closes the partition waits for no longer than that.
+struct Writing(Rc<Partition>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.epochs_writing.set(false);
     }
 }
 

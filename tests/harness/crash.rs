@@ -7,7 +7,7 @@
 //!    that were acknowledged.
 //! 2. After each start the group's committed offsets are those that were last acknowledged, or one that was being
 //!    committed when the broker died.
-//! 3. A consumer never skips a record and is never set back behind an acknowledged commit.
+//! 3. A member of the group never skips a record and is never set back behind an acknowledged commit.
 
 use super::broker::Broker;
 use super::drive::next_random;
@@ -15,6 +15,7 @@ use super::wait::{self, seconds};
 use super::{ledger, records, unique};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,16 +67,20 @@ fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &Atomi
             Some(Err(_)) | None => continue,
         };
         let (partition, offset) = (message.partition(), message.offset());
-        {
+        let before = {
             let position = &mut group.positions.lock().unwrap()[partition as usize];
-            if offset > position.seen || offset < position.committed {
-                let seen = position.seen;
-                let failure =
-                    format!("partition {partition}: got {offset} after {seen}, committed {}", position.committed);
-                let told = told.lock().unwrap().iter().cloned().collect::<Vec<_>>().join("\n");
-                group.failures.lock().unwrap().push(format!("{failure}; its consumer said:\n{told}"));
-            }
+            let before = *position;
             position.seen = position.seen.max(offset + 1);
+            before
+        };
+        if offset < before.committed && put_out(&consumer, topic, partition, before.committed, stop) {
+            continue;
+        }
+        if offset > before.seen || offset < before.committed {
+            let failure =
+                format!("partition {partition}: got {offset} after {}, committed {}", before.seen, before.committed);
+            let told = told.lock().unwrap().iter().cloned().collect::<Vec<_>>().join("\n");
+            group.failures.lock().unwrap().push(format!("{failure}; its consumer said:\n{told}"));
         }
         processed.insert(partition, offset + 1);
         if offset % 200 == 0 {
@@ -99,6 +104,23 @@ fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &Atomi
             }
         }
     }
+}
+
+/// Whether the group has put this member out. Such a member learns of it late, when the broker is away much or the machine
+/// is slow, and still gives out what it had fetched; that is nobody's fault, and its commits are refused. What it
+/// commits here is what has been committed already.
+fn put_out(consumer: &BaseConsumer<Keeping>, topic: &str, partition: i32, committed: i64, stop: &AtomicBool) -> bool {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(committed)).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        match consumer.commit(&list, CommitMode::Sync).map_err(|error| error.rdkafka_error_code()) {
+            Ok(()) => return false,
+            Err(Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress)) => return true,
+            // The broker is away, and the commit timed out.
+            Err(_) => {}
+        }
+    }
+    true
 }
 
 /// Says nothing, and keeps the last that the client said of its group and where it reads.
