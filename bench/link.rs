@@ -13,7 +13,7 @@ use crate::failure::{Doing, Outcome};
 pub const GATHER_BYTES_MAX: usize = 64 << 10;
 
 /// Reads in one turn: then other connections of the thread have theirs.
-const READS_A_TURN: usize = 16;
+const READS_A_TURN: usize = 2;
 
 pub struct Link {
     stream: TcpStream,

@@ -125,16 +125,19 @@ fn limit_moves(client: &mut Client, bytes_per_second: &str) {
     assert_eq!(answer.responses[0].error_code, NONE, "{answer:?}");
 }
 
+/// A move follows producers that never pause; with hundreds of megabytes on a busy machine that takes its time.
+const MOVES_S_MAX: u64 = 300;
+
 /// Waits until nothing is on its way any more.
 fn settled(clients: &mut [Client]) -> BTreeMap<Of, Place> {
-    wait::until("the end of all moves", seconds(60), || {
+    wait::until("the end of all moves", seconds(MOVES_S_MAX), || {
         let places = places(clients);
         places.values().all(|place| place.future.is_none() && !place.dir.as_os_str().is_empty()).then_some(places)
     })
 }
 
 fn arrived(clients: &mut [Client], wanted: &BTreeMap<Of, PathBuf>) {
-    wait::until("the partitions where they were to go", seconds(60), || {
+    wait::until("the partitions where they were to go", seconds(MOVES_S_MAX), || {
         let places = places(clients);
         wanted.iter().all(|(of, dir)| places[of] == Place { dir: dir.clone(), future: None }).then_some(())
     });

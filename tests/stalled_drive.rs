@@ -34,12 +34,12 @@ use corelog::runtime::disk::{Buffer, Disk, Open};
 use corelog::runtime::task::{self, OnPanic, Queue};
 use corelog::runtime::{self, clock};
 use harness::broker::{Broker, Kind, Options, allowed_cpus, connect};
-use harness::client::{Client, batch, name, now_ms};
+use harness::client::{Client, batch, creating, name, now_ms, topic};
 use harness::drive::{Drive, SmallFileSystem, in_own_namespace};
 use harness::wait::{self, PATIENCE, seconds};
 use harness::{folder, records, unique, wire};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{DescribeLogDirsRequest, FetchRequest};
+use kafka_protocol::messages::{DeleteTopicsRequest, DescribeLogDirsRequest, FetchRequest};
 use rdkafka::Message;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -47,6 +47,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 const CHILD: &str = "CORELOG_WRITE_BARRIER_FILE";
 const BLOCK: usize = 4096;
 const NONE: i16 = 0;
+const UNKNOWN_TOPIC: i16 = 3;
 
 /// A control group whose writes to one device can be held up.
 struct Throttle {
@@ -753,5 +754,57 @@ fn other_drives_and_cores_go_on_while_a_drive_hangs() {
                 }
             }
         });
+    }
+}
+
+#[test]
+fn a_topic_is_made_again_when_a_drive_has_let_go_of_the_old_one() {
+    if !in_own_namespace("a_topic_is_made_again_when_a_drive_has_let_go_of_the_old_one") {
+        return;
+    }
+    const TOPICS: usize = 6;
+    let Some(two) = TwoDrives::new(2, TOPICS + 1, |options| options) else { return };
+    let (again, busy) = two.topics(1, true).split_at(TOPICS);
+    let old = vec![b'o'; 200_000];
+    for topic in again {
+        two.produce(1, topic, &[&old]);
+        let dir = two.drive.mounted().join("data").join(format!("{topic}-0"));
+        wait::until("its directory", PATIENCE, || dir.join("partition.metadata").exists().then_some(()));
+    }
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        two.hold(false, 1, &busy[..1], || {
+            let names: Vec<_> = again.iter().map(|topic| name(topic)).collect();
+            let deleting = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(30_000);
+            let mut deletes = two.client(0);
+            scope.spawn(move || {
+                let answer = deletes.ask(5, &deleting);
+                assert!(answer.responses.iter().all(|topic| topic.error_code == NONE), "{answer:?}");
+            });
+            let mut client = two.client(0);
+            let mut are_gone = || again.iter().all(|topic| client.metadata(12, topic).error_code == UNKNOWN_TOPIC);
+            wait::until("the topics to be gone", PATIENCE, || are_gone().then_some(()));
+            // A client whose connection was lost asks again, learns that they are gone, and makes them again.
+            for topic in again {
+                let (mut creates, answered) = (two.client(0), &answered);
+                scope.spawn(move || {
+                    let made = creates.create(7, self::topic(topic, 1, 1));
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    assert_eq!(made.error_code, NONE, "{made:?}");
+                });
+            }
+            // What the controller is asked meanwhile goes on.
+            for number in 0..20 {
+                let fresh = creating(vec![self::topic(&format!("fresh-{number}"), 1, 1)]).with_validate_only(true);
+                assert_eq!(two.client(0).ask(7, &fresh).topics[0].error_code, NONE);
+            }
+            assert!(are_gone() && answered.load(Ordering::SeqCst) == 0, "made while the old ones lie on the drive");
+        });
+    });
+    let mut client = two.client(0);
+    for topic in again {
+        let core = client.wait_for(topic, 1).partitions[0].leader_id.0 as usize;
+        two.produce(core, topic, &[b"new"]);
+        assert_eq!(fetch(&mut two.client(core), topic, 0, 1, 5000), (NONE, vec!["new".to_string()]));
     }
 }

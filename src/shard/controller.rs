@@ -20,7 +20,7 @@ use crate::metadata::controller::{Endpoint, Placed, Registration};
 use crate::metadata::image::ResourceType;
 use crate::metadata::records::BrokerRegistrationChangeRecord;
 use crate::metadata::records::MetadataRecord;
-use crate::metadata::{self, Intention, Journal, JournalError, JournalOptions};
+use crate::metadata::{self, Image, Intention, Journal, JournalError, JournalOptions};
 use crate::runtime::task::{self, OnPanic, Queue};
 use crate::runtime::{self, clock};
 
@@ -52,6 +52,8 @@ pub struct Controller {
     work: Signal,
     applied: RefCell<Vec<Offset>>,
     waiting: RefCell<Vec<(Offset, Sender<()>)>>,
+    /// Topics whose deletion some core has yet to make true, and where it ends in the log.
+    ending: RefCell<Vec<(Rc<str>, Offset)>>,
 }
 
 impl Controller {
@@ -62,6 +64,7 @@ impl Controller {
             work: Signal::new(),
             applied: RefCell::new(vec![Offset::ZERO; usize::from(cores)]),
             waiting: RefCell::default(),
+            ending: RefCell::default(),
         }
     }
 
@@ -74,20 +77,56 @@ impl Controller {
         self.applied.borrow_mut()[usize::from(core.0)] = end;
         let reached = self.applied_everywhere();
         self.waiting.borrow_mut().retain_mut(|(wanted, _)| *wanted > reached);
+        self.ending.borrow_mut().retain(|(_, end)| *end > reached);
     }
 
     fn applied_everywhere(&self) -> Offset {
         self.applied.borrow().iter().copied().min().unwrap_or(Offset::ZERO)
     }
 
-    async fn wait_applied(&self, end: Offset) {
+    /// Whether all have, in the time that an answer may wait.
+    async fn wait_applied(&self, end: Offset) -> bool {
         if self.applied_everywhere() >= end {
-            return;
+            return true;
         }
         let (sender, receiver) = wait::once();
         self.waiting.borrow_mut().push((end, sender));
         // Dropped by `applied` when it is reached.
-        let _ = clock::timeout(APPLY_WAIT_MAX, receiver).await;
+        clock::timeout(APPLY_WAIT_MAX, receiver).await.is_some()
+    }
+
+    /// Topics end by these records, which are in the log up to `end`; `image` has them still.
+    fn note_deletions(&self, image: &Image, records: &[MetadataRecord], end: Offset) {
+        let name = |record: &MetadataRecord| match record {
+            MetadataRecord::RemoveTopic(record) => Some(Rc::clone(&image.topic_by_id(record.topic_id)?.name)),
+            _ => None,
+        };
+        self.ending.borrow_mut().extend(records.iter().filter_map(name).map(|name| (name, end)));
+    }
+
+    /// Topics are made by these records whose names others still have on some core: where in the log those end. Opened
+    /// before that, a partition would find the directory of its name taken, or lose its own to the deletion.
+    fn ends_before(&self, records: &[MetadataRecord]) -> Option<Offset> {
+        let ending = self.ending.borrow();
+        let of = |name: &str| ending.iter().filter(|(of, _)| **of == *name).map(|(_, end)| *end).max();
+        let made = |record: &MetadataRecord| match record {
+            MetadataRecord::Topic(record) => of(&record.name),
+            _ => None,
+        };
+        records.iter().filter_map(made).max()
+    }
+
+    /// Has the intention wait until every core has applied what is in the log up to `end`.
+    fn put_off(self: &Rc<Self>, intention: Intention, sender: Sender<Outcome>, end: Offset) {
+        let controller = Rc::clone(self);
+        task::spawn(Queue::Log, "creation behind a deletion", OnPanic::StopProcess, async move {
+            if controller.wait_applied(end).await {
+                controller.queue.borrow_mut().push_back((intention, sender));
+                controller.work.raise();
+            } else {
+                sender.send(Err(Unavailable("a topic of that name is still being deleted".into())));
+            }
+        });
     }
 }
 
@@ -226,8 +265,13 @@ pub async fn run(core: Rc<Core>) {
             sender.send(Ok(plan.answer));
             continue;
         }
+        if let Some(end) = controller.ends_before(&plan.records) {
+            controller.put_off(intention, sender, end);
+            continue;
+        }
         match controller.journal.append(&plan.records, clock::unix_ms()).await {
             Ok(end) => {
+                controller.note_deletions(&core.image(), &plan.records, end);
                 tell_of_options(&intention, &plan.records);
                 let epoch = controller.journal.epoch();
                 let records = Arc::new(plan.records);

@@ -54,7 +54,7 @@ fn consume(bootstrap: &str, topic: &str, name: &str, group: &Group, stop: &Atomi
         // A member whose join was under way when the broker died is waited for this long.
         .set("session.timeout.ms", "6000")
         .set("heartbeat.interval.ms", "500")
-        .set("debug", "cgrp,topic")
+        .set("debug", "cgrp")
         .set_log_level(RDKafkaLogLevel::Debug)
         .create_with_context(Keeping(Arc::clone(&told)))
         .unwrap();
