@@ -5,7 +5,7 @@
 //! them; then the answer leaves. `metadata::Controller` decides, this only moves.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct Controller {
     applied: RefCell<Vec<Offset>>,
     waiting: RefCell<Vec<(Offset, Sender<()>)>>,
     /// Topics whose deletion some core has yet to make true, and where it ends in the log.
-    ending: RefCell<Vec<(Rc<str>, Offset)>>,
+    ending: RefCell<BTreeMap<Rc<str>, Offset>>,
 }
 
 impl Controller {
@@ -77,7 +77,7 @@ impl Controller {
         self.applied.borrow_mut()[usize::from(core.0)] = end;
         let reached = self.applied_everywhere();
         self.waiting.borrow_mut().retain_mut(|(wanted, _)| *wanted > reached);
-        self.ending.borrow_mut().retain(|(_, end)| *end > reached);
+        self.ending.borrow_mut().retain(|_, end| *end > reached);
     }
 
     fn applied_everywhere(&self) -> Offset {
@@ -108,9 +108,8 @@ impl Controller {
     /// before that, a partition would find the directory of its name taken, or lose its own to the deletion.
     fn ends_before(&self, records: &[MetadataRecord]) -> Option<Offset> {
         let ending = self.ending.borrow();
-        let of = |name: &str| ending.iter().filter(|(of, _)| **of == *name).map(|(_, end)| *end).max();
         let made = |record: &MetadataRecord| match record {
-            MetadataRecord::Topic(record) => of(&record.name),
+            MetadataRecord::Topic(record) => ending.get(record.name.as_str()).copied(),
             _ => None,
         };
         records.iter().filter_map(made).max()

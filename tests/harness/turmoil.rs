@@ -205,7 +205,8 @@ fn made_again(bootstrap: &str, topic: &str, stop: &AtomicBool) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
         consumer.assign(&list).unwrap();
-        wait::until("the end of the topic that was made again", seconds(60), || {
+        // Between two deaths there may be no more than a second, and that is shared with all the others.
+        wait::until("the end of the topic that was made again", seconds(300), || {
             while let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
                 let of = number(message.key().unwrap());
                 assert_eq!(of, life, "offset {} of life {life}", message.offset());
