@@ -177,8 +177,8 @@ pub const DRIVE_WORKERS: usize = 64;
 /// 30 microseconds that it costs do not matter.
 pub const DRIVE_STILL: Duration = Duration::from_millis(1);
 
-/// Bytes of a removed file that a drive is given back at once: a millisecond or two where it is told of each (`discard`).
-pub const GIVEN_BACK_AT_ONCE_BYTES: u64 = 4 << 20;
+/// Bytes of a removed file that a drive is given back at once: some tenths of a millisecond where it is told of each (`discard`).
+pub const GIVEN_BACK_AT_ONCE_BYTES: u64 = 1 << 20;
 
 /// Directories of `log.dirs`: each has a journal on every core, and a machine has fewer drives.
 pub const LOG_DIRS_MAX: usize = 64;
