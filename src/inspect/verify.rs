@@ -108,9 +108,13 @@ pub fn verify(
 
 impl Verifying<'_> {
     fn damage(&mut self, path: &Path, what: impl ToString) {
-        self.sum.damages += 1;
         self.sum.lasting += 1;
-        let (weight, repair) = (Weight::Damage, None);
+        self.damage_that_goes(path, None, what);
+    }
+
+    fn damage_that_goes(&mut self, path: &Path, repair: Option<Repair>, what: impl ToString) {
+        self.sum.damages += 1;
+        let weight = Weight::Damage;
         (self.on_finding)(&Finding { weight, repair, path: path.to_owned(), what: what.to_string() });
     }
 
@@ -122,12 +126,7 @@ impl Verifying<'_> {
 
     /// What a start puts right after any stop, and what is damage after a clean one.
     fn missing(&mut self, path: &Path, repair: Repair, what: &str) {
-        if !self.clean {
-            return self.note(path, repair, what);
-        }
-        self.sum.damages += 1;
-        let (weight, repair) = (Weight::Damage, Some(repair));
-        (self.on_finding)(&Finding { weight, repair, path: path.to_owned(), what: what.to_owned() });
+        if self.clean { self.damage_that_goes(path, Some(repair), what) } else { self.note(path, repair, what) }
     }
 
     /// Damage after a clean stop; after another end what a start puts right.

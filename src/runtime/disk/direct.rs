@@ -416,20 +416,16 @@ fn unlink(path: &Path) -> io::Result<Option<fs::File>> {
 /// the helper for 390.
 async fn give_back(mut file: fs::File, of: HelperOf) {
     loop {
+        // The last descriptor is closed there too: that can wait for the drive.
         let step = on_helper_of(of, move || {
             let began = std::time::Instant::now();
             let left = file.metadata()?.len().saturating_sub(GIVEN_BACK_AT_ONCE_BYTES);
             file.set_len(left)?;
-            io::Result::Ok((file, left, began.elapsed()))
+            Ok((left > 0).then(|| (file, began.elapsed())))
         });
-        match step.await {
-            Ok((rest, left, took)) if left > 0 => {
-                clock::sleep(took).await;
-                file = rest;
-            }
-            // With the descriptor goes what is left.
-            Ok(_) | Err(_) => return,
-        }
+        let Ok(Some((rest, took))) = step.await else { return };
+        clock::sleep(took).await;
+        file = rest;
     }
 }
 
