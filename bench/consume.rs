@@ -119,6 +119,7 @@ pub struct Reader<'a, V> {
     fetches: Latencies,
     records_total: u64,
     progress: Option<&'a Progress>,
+    stands_back: bool,
 }
 
 /// What one reader measured.
@@ -169,12 +170,19 @@ impl<'a, V: Visitor> Reader<'a, V> {
             fetches: Latencies::new(),
             records_total: 0,
             progress: None,
+            stands_back: false,
         })
     }
 
     /// Counts what it reads.
     pub fn counted_by(mut self, progress: &'a Progress) -> Reader<'a, V> {
         self.progress = Some(progress);
+        self
+    }
+
+    /// What it takes to receive megabytes shall not be felt by others ([`Station::stands_back`]).
+    pub fn standing_back(mut self, stands_back: bool) -> Reader<'a, V> {
+        self.stands_back = stands_back;
         self
     }
 
@@ -285,6 +293,10 @@ impl<V: Visitor, T: From<(Received, V)>> Station<T> for Reader<'_, V> {
         let wait = Duration::from_millis(self.asking.max_wait_ms.max(0) as u64);
         let owed_since = self.under_way.front().map(|(_, _, asked)| *asked + wait);
         Ok(Turn::Wait { due: None, owed_since })
+    }
+
+    fn stands_back(&self) -> bool {
+        self.stands_back
     }
 
     fn finish(self: Box<Self>, _: &Window) -> T {

@@ -3,7 +3,7 @@
 //! An independent witness: open loop, latency counted from the intended send
 //! time, plain threads and sockets. Of corelog it uses only `base` and `record`
 //! (and what the microbenchmarks time: `wire` and `metrics`, and for `fetch-paths` the
-//! part of the runtime that was made for it); a request is built
+//! part of the runtime that was made for it; and one call that has a thread stand back); a request is built
 //! once, by the kafka-protocol crate, and sent again and again. Everything it
 //! prints says what an acknowledgement meant and where it was got.
 //!

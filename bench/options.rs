@@ -181,6 +181,9 @@ pub struct ConsumeOptions {
     /// Read the topic again and again for so many seconds. Default: once, to where it ends now
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<f64>,
+    /// Run only while no other thread wants the CPU: beside another client that measures latencies
+    #[arg(long)]
+    pub stand_back: bool,
 }
 
 #[derive(Args)]

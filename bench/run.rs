@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use corelog::runtime::run_behind_others;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
@@ -114,6 +115,12 @@ pub trait Station<T>: Send {
     /// Does what can be done now without waiting. `readable`: answers may have come.
     fn turn(&mut self, window: &Window, readable: bool) -> Outcome<Turn>;
 
+    /// Whether it has threads of its own, which run only while no other thread wants their CPU: for work whose
+    /// cost to the client must not show in what the other stations measure.
+    fn stands_back(&self) -> bool {
+        false
+    }
+
     /// What it measured. Called when it is done, or when the run is given up.
     fn finish(self: Box<Self>, window: &Window) -> T;
 }
@@ -186,7 +193,17 @@ fn drive<T>(window: &Window, mut stations: Vec<Box<dyn Station<T> + '_>>) -> Out
     }
 }
 
-/// Deals stations out to at most `threads` threads and drives them to their end.
+/// Into at most `hands` parts, none of them empty.
+fn dealt_out<S>(stations: Vec<S>, hands: usize) -> impl Iterator<Item = Vec<S>> {
+    let mut parts: Vec<Vec<S>> = (0..hands.max(1).min(stations.len())).map(|_| Vec::new()).collect();
+    let count = parts.len();
+    for (index, station) in stations.into_iter().enumerate() {
+        parts[index % count].push(station);
+    }
+    parts.into_iter()
+}
+
+/// Deals stations out to at most `threads` threads, and as many for those that stand back, and drives them to their end.
 /// `progress` is where the stations that count do so.
 pub fn measure<T: Send>(
     window: &Window,
@@ -195,11 +212,12 @@ pub fn measure<T: Send>(
     threads: usize,
     progress: &Progress,
 ) -> Outcome<(Measured, Vec<T>)> {
-    let expected = threads.clamp(1, stations.len().max(1));
-    let mut hands: Vec<Vec<Box<dyn Station<T> + '_>>> = (0..expected).map(|_| Vec::new()).collect();
-    for (index, station) in stations.into_iter().enumerate() {
-        hands[index % expected].push(station);
-    }
+    let (back, front): (Vec<_>, Vec<_>) = stations.into_iter().partition(|station| station.stands_back());
+    let hands: Vec<(bool, Vec<_>)> = dealt_out(front, threads)
+        .map(|stations| (false, stations))
+        .chain(dealt_out(back, threads).map(|stations| (true, stations)))
+        .collect();
+    let expected = hands.len();
     let read_broker = || broker_pid.map(Usage::of).transpose();
     let read_client = || Usage::of(std::process::id()).ok();
     let read_all = || (progress.done(), read_broker(), read_client());
@@ -209,9 +227,12 @@ pub fn measure<T: Send>(
     let first = no_warm_up.then(read_all);
     std::thread::scope(|scope| {
         let (report, reports) = mpsc::channel();
-        for (index, stations) in hands.into_iter().enumerate() {
+        for (index, (stands_back, stations)) in hands.into_iter().enumerate() {
             let report = report.clone();
             scope.spawn(move || {
+                if stands_back {
+                    run_behind_others();
+                }
                 crate::pace::sharpen_timer();
                 let result = drive(window, stations);
                 if result.is_err() {

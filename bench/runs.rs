@@ -147,7 +147,7 @@ pub fn consume(options: &ConsumeOptions, surroundings: &Surroundings) -> Outcome
         for partitions in dealt(&leader.partitions, target.connections) {
             let spans = of_these(&spans, &partitions);
             let reader = Reader::open(&leader.address, &topic, &spans, asking, until, Counting)?;
-            stations.push(Box::new(reader.counted_by(&progress)));
+            stations.push(Box::new(reader.counted_by(&progress).standing_back(options.stand_back)));
         }
     }
     // A single pass has no warm-up: everything counts.
@@ -352,7 +352,7 @@ pub fn drain(options: &DrainOptions, surroundings: &Surroundings) -> Outcome<Tak
         for partitions in dealt(&leader.partitions, target.connections) {
             let (spans, catching) = (of_these(&spans, &partitions), Catching::new(&caught_up, &ending));
             let reader = Reader::open(&leader.address, &topic, &spans, asking, Until::VisitorSaysSo, catching)?;
-            stations.push(Box::new(reader));
+            stations.push(Box::new(reader.standing_back(true)));
         }
     }
     // No warm-up: the consumer comes at once, and is not waited for.

@@ -85,6 +85,14 @@ fn set_affinity(cpus: &[usize]) {
     }
 }
 
+/// Has this thread run only while no other wants its CPU (`SCHED_IDLE`): another that wakes gets it at once. Failure
+/// leaves it as it was.
+pub fn run_behind_others() {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 names the calling thread; the pointer is to that local.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const priority) };
+}
+
 /// What this thread's core knows of itself.
 pub(super) struct Core {
     index: CoreIndex,

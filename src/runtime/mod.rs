@@ -29,7 +29,7 @@ pub mod simulation;
 pub mod task;
 mod watch;
 
-pub use cores::{CorePlan, allowed_cpus, fail, failed, request_stop, run_cores, run_one, stop_flag};
+pub use cores::{CorePlan, allowed_cpus, fail, failed, request_stop, run_behind_others, run_cores, run_one, stop_flag};
 pub use dir_lock::{DirLock, DirLockError};
 pub use host::{HostError, HostFacts, HostNeeds, check_data_dir, check_host, locked_bytes_needed};
 pub use process::RuntimeError;
