@@ -312,6 +312,8 @@ fn a_full_drive_refuses_records_and_nothing_else_and_loses_none() {
     test.give_space("filler", Some(("retention.bytes", "1048576")));
     test.wait_for_space();
     test.give_space("filler", None);
+    // What is deleted comes back piece by piece.
+    wait::until("the space of what was deleted", seconds(60), || (test.drive.free() > before / 2).then_some(()));
 
     // Killed at the moment of fullness.
     test.client.create_with("second", 1, &[]);
