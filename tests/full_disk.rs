@@ -190,7 +190,8 @@ impl Test {
 
     /// Takes all but `left` bytes of the drive, as another program does.
     fn take_all_but(&self, left: u64) {
-        let mut file = std::fs::File::create_new(self.drive.mounted().join("of-another-program")).unwrap();
+        let path = self.drive.mounted().join("of-another-program");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         loop {
             // Piece by piece: the file system takes some for itself.
             match self.drive.free().saturating_sub(left).min(1 << 20) as usize {
@@ -213,6 +214,16 @@ impl Test {
             // What is put in place last.
             last.with_extension("snapshot").exists().then_some(())
         });
+    }
+
+    /// Takes away the small files of a topic of one partition that a start makes again.
+    fn remove_small_files(&self, topic: &str) {
+        for entry in std::fs::read_dir(self.broker.data_dir().join(format!("{topic}-0"))).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|kind| kind == "snapshot" || kind == "index" || kind == "timeindex") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
     }
 
     /// Gives back what [`Test::take_all_but`] took.
@@ -422,6 +433,9 @@ fn a_start_without_a_byte_left_goes_on_when_there_is_space() {
     test.client.create_with("filler", 1, &[]);
     test.wait_for_journal();
     test.wait_for_space();
+    let wanted = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("of-a-full-drive")]);
+    test.client.ask(4, &wanted);
+    wait::until("a commit", seconds(60), || (test.commit(1) == NONE).then_some(()));
     for _ in 0..3 {
         assert!(test.produce_to("small", 0..PARTITIONS, 10_000).iter().all(|code| *code == NONE));
     }
@@ -434,16 +448,29 @@ fn a_start_without_a_byte_left_goes_on_when_there_is_space() {
         test.produce_to("small", 0..PARTITIONS, 10_000);
     }
     test.broker.kill();
+    // As if it had died while it sealed its segments: the start has to write small files.
+    test.remove_small_files("filler");
+    test.take_all_but(0);
     test.broker.spawn();
     // Whether the metadata log has to grow for it is chance.
     let ready = |test: &Test| test.broker.log().matches("ready after").count() == 2;
     wait::until("the start to go on or to wait for space", seconds(60), || {
         (ready(&test) || test.broker.log().contains("the start goes on when there is space")).then_some(())
     });
+    // As on XFS: on ext4 what other logs had ahead comes back in time, more often than not.
+    if ready(&test) && test.broker.log().contains("it is offline until there is space") {
+        test.meet();
+        assert_eq!(test.produce("filler", 0, 1000), STORAGE);
+    }
     test.give_back();
     wait::until("the start to go on", seconds(60), || ready(&test).then_some(()));
     test.meet();
+    wait::until("all partitions to be open", seconds(60), || {
+        let got = test.client.fetch("filler", 0, 0);
+        (got.error_code == NONE).then_some(())
+    });
     test.check();
+    assert_eq!(test.committed(), 1);
     test.give_space("filler", None);
     for _ in 0..3 {
         wait::until("produces to be taken again", seconds(60), || {

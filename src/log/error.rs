@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::base::Offset;
+use crate::runtime::disk;
 
 /// Why a log did not do what it was asked. Cheap to clone: one failed write is
 /// told to everybody who waited for it.
@@ -15,7 +16,8 @@ pub enum LogError {
     /// again would not end the doubt.
     #[error("{0}")]
     Offline(Rc<str>),
-    /// No space for more bytes. Nothing was lost and reads go on; later attempts may succeed.
+    /// No space for more bytes, or for a file that opening or closing needs. Nothing was lost and reads go on; later
+    /// attempts may succeed.
     #[error("no space left on the drive of {0}")]
     DiskFull(Rc<str>),
     /// More bytes wait to be written than may wait; later attempts may succeed.
@@ -42,8 +44,13 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// An operation that failed: "open 00000000000000000042.log of orders-3: permission denied".
+    /// An operation that failed: "open 00000000000000000042.log of orders-3: permission denied"; or
+    /// [`LogError::DiskFull`], if that is why.
     pub(crate) fn io(verb: &str, path: &Path, error: &io::Error) -> LogError {
+        if disk::is_full(error) {
+            let dir = path.parent().and_then(Path::file_name).unwrap_or(path.as_os_str());
+            return LogError::DiskFull(dir.to_string_lossy().into());
+        }
         LogError::Io(describe(verb, path, error).into())
     }
 

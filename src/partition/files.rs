@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::base::{Offset, Uuid};
 use crate::log::aborted::{self, ABORTED_ENTRY_BYTES, AbortedTransaction};
-use crate::log::{self, Log};
+use crate::log::{self, Log, LogError};
 use crate::record::BatchView;
 use crate::runtime::disk::Disk;
 
@@ -42,9 +42,7 @@ impl Learned {
 }
 
 pub(super) async fn write(disk: &Disk, path: &Path, bytes: Vec<u8>) -> Result<(), PartitionError> {
-    disk.write_file(path, bytes)
-        .await
-        .map_err(|error| PartitionError::Broken(format!("write {}: {error}", path.display())))
+    disk.write_file(path, bytes).await.map_err(|error| LogError::io("write", path, &error).into())
 }
 
 /// The files that a partition keeps beside its log's, at opening.

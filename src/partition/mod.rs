@@ -128,6 +128,13 @@ pub enum PartitionError {
     Broken(String),
 }
 
+impl PartitionError {
+    /// Nothing is wrong but that there is no space; later attempts may succeed.
+    pub fn is_full(&self) -> bool {
+        matches!(self, PartitionError::Log(LogError::DiskFull(_)))
+    }
+}
+
 /// Which waiting an acknowledgement asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acks {

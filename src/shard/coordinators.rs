@@ -117,6 +117,13 @@ impl Coordinators {
         self.load(core, topic, added.map(|(_, partition)| *partition));
     }
 
+    /// A partition of this core could not be opened when the others were, and is open now.
+    pub fn opened_late(&self, core: &Rc<Core>, topic: &Topic, partition: i32) {
+        if &*topic.name == OFFSETS_TOPIC {
+            self.load(core, topic, [partition].into_iter());
+        }
+    }
+
     /// A data directory has failed: what is coordinated in it ends.
     pub fn dir_failed(&self, dir: DirIndex) {
         let mut failed: Vec<Rc<Groups>> = Vec::new();
@@ -134,6 +141,9 @@ impl Coordinators {
         for index in partitions {
             // Those of other cores, and those whose files cannot be used, have no coordinator here.
             let Place::Here(partition) = core.locate(topic.id, index) else { continue };
+            if self.groups.borrow().contains_key(&index) {
+                continue;
+            }
             let groups = Groups::new(partition, self.options.clone(), Rc::clone(&self.timer));
             self.groups.borrow_mut().insert(index, Rc::clone(&groups));
             task::spawn(Queue::Log, "load groups", OnPanic::StopProcess, async move { groups.load().await });

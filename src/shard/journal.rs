@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Core;
 use super::dirs::DataDir;
+use crate::base::limits::FULL_RETRY;
 use crate::base::{CoreIndex, DirIndex};
 use crate::log::Failure;
 use crate::log::journal::{Journal, Wanted};
@@ -75,6 +76,12 @@ async fn begin(core: Rc<Core>, index: DirIndex) {
 /// is space again.
 async fn file_rest(core: &Core, index: DirIndex) {
     let dir = core.dirs().get(index);
+    // Some may not even be open.
+    while core.partitions.any_wants_space(index) {
+        if !dir.is_online() || core.sleep_or_stop(FULL_RETRY).await {
+            return;
+        }
+    }
     let open = core.partitions.open();
     let waiting: Vec<_> = open.iter().filter(|of| of.dir() == index && of.unfiled().is_some()).cloned().collect();
     drop(open);

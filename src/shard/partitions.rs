@@ -3,7 +3,7 @@
 //! in here or on another core.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use super::messages::{EpochQuery, OffsetQuery, Read};
 use super::mover::CopySize;
 use super::{Core, cleaner, failures, rules};
 use crate::base::hash::OwnKeys;
+use crate::base::limits::FULL_RETRY;
 use crate::base::{CoreIndex, DirIndex, LeaderEpoch, Offset, TopicPartition, UnixMs, Uuid, wait};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::journal::{Journal, Journaled};
@@ -23,8 +24,8 @@ use crate::log::{Failure, LogError, Stage, TailMemory, Unpointed, Waiting};
 use crate::metadata::image::{PartitionState, ResourceType, Topic};
 use crate::metadata::{Delta, Image};
 use crate::partition::{
-    Acks, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionOptions, ProduceError,
-    Produced, ProducerFault, Safe, Watching,
+    Acks, EpochFault, FetchError, FetchWaiter, FoundOffset, Isolation, Partition, PartitionError, PartitionOptions,
+    ProduceError, Produced, ProducerFault, Safe, Watching,
 };
 use crate::record::{self, InvalidBatch};
 use crate::runtime::clock;
@@ -36,6 +37,9 @@ const OPEN_AT_ONCE: usize = 16;
 
 /// How often an opening that takes long says how far it is.
 const OPENING_TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// A partition that wanted space is tried again with so much of it, which is plenty for its small files.
+const OPENING_BYTES: u64 = 1 << 20;
 
 enum Slot {
     /// Its files are being opened or made.
@@ -64,6 +68,14 @@ struct Drive {
     memory: Rc<TailMemory>,
     /// Where small batches of all of them become durable together.
     journal: Rc<Journal>,
+    /// Partitions that want space before they can be opened.
+    wanting_space: RefCell<VecDeque<Rc<WantsSpace>>>,
+}
+
+/// A partition that needs a small file to be opened, for which there was no space.
+struct WantsSpace {
+    job: Job,
+    options: PartitionOptions,
 }
 
 /// The partitions of one core.
@@ -86,7 +98,7 @@ impl Partitions {
         let drive = |(memory, (_, dir)): (Rc<TailMemory>, (DirIndex, &DataDir))| {
             memory.share_drive(dir.space());
             memory.reserve_on_drive(config.log_dir_reserved_bytes as u64);
-            Drive { journal: Journal::new(&memory), memory }
+            Drive { journal: Journal::new(&memory), memory, wanting_space: RefCell::default() }
         };
         let memories = TailMemory::of_drives(config.tail_memory_bytes_per_core as usize, dirs.count());
         let metadata_memory = match dirs.metadata().among {
@@ -115,6 +127,11 @@ impl Partitions {
     /// This core's journal in a directory.
     pub fn journal(&self, dir: DirIndex) -> &Rc<Journal> {
         &self.drives[usize::from(dir.0)].journal
+    }
+
+    /// Whether partitions in a directory wait for space to be opened.
+    pub fn any_wants_space(&self, dir: DirIndex) -> bool {
+        !self.drives[usize::from(dir.0)].wanting_space.borrow().is_empty()
     }
 
     /// What its logs wrote since somebody looked for those that want a recovery point.
@@ -782,37 +799,87 @@ async fn open_one(core: &Rc<Core>, job: Job) {
         name_is_durable: true,
         is_vital: is_internal(&id.topic),
         producer_id_expiration_ms: i64::from(core.config().producer_id_expiration_ms),
-        ..PartitionOptions::new(job.config, Rc::clone(core.partitions.memory(job.dir)))
+        ..PartitionOptions::new(Rc::clone(&job.config), Rc::clone(core.partitions.memory(job.dir)))
     };
-    let dir = data_dir.path().join(id.to_string());
-    // A partition that is new since the start has nothing to recover.
-    match Partition::open(&core.disk, &dir, id.clone(), job.topic.id, options, left.clean).await {
-        Ok(partition) => {
-            // Deleted while it was being opened: the slot is gone.
-            let still_wanted = core.partitions.slots.borrow().contains_key(&(job.topic.id, job.partition));
-            if still_wanted {
-                let slot = match data_dir.offline() {
-                    None => Slot::Open(partition),
-                    // Since a moment ago.
-                    Some(reason) => {
-                        partition.log().take_offline(reason);
-                        Slot::Failed(reason.into(), Some(job.dir))
-                    }
-                };
-                core.partitions.set(job.topic.id, job.partition, slot);
-            } else {
-                delete(partition).await;
+    match open_with(core, &job, options.clone()).await {
+        Ok(()) => {}
+        Err(error) if error.is_full() => {
+            tracing::warn!(partition = %id, %error, "open a partition; it is offline until there is space");
+            core.partitions.set(job.topic.id, job.partition, Slot::Failed(error.to_string().into(), Some(job.dir)));
+            let dir = job.dir;
+            let mut wanting = core.partitions.drives[usize::from(dir.0)].wanting_space.borrow_mut();
+            wanting.push_back(Rc::new(WantsSpace { job, options }));
+            if wanting.len() == 1 {
+                let task = open_when_there_is_space(Rc::clone(core), dir);
+                task::spawn(Queue::Log, "wait for space", OnPanic::StopProcess, task);
             }
         }
-        Err(error) => {
-            tracing::error!(partition = %id, %error, "open a partition; it stays offline, the others go on");
-            if any_journaled {
-                left.replay.not_filed();
+        Err(error) => cannot_open(core, &job, &error, any_journaled),
+    }
+}
+
+/// Opens a partition's files; the slot has it then.
+async fn open_with(core: &Rc<Core>, job: &Job, options: PartitionOptions) -> Result<(), PartitionError> {
+    let id = TopicPartition { topic: Rc::clone(&job.topic.name), partition: job.partition };
+    let data_dir = core.dirs().get(job.dir);
+    let dir = data_dir.path().join(id.to_string());
+    // A partition that is new since the start has nothing to recover.
+    let partition = Partition::open(&core.disk, &dir, id, job.topic.id, options, data_dir.left().clean).await?;
+    // Deleted while it was being opened: the slot is gone.
+    let still_wanted = core.partitions.slots.borrow().contains_key(&(job.topic.id, job.partition));
+    if still_wanted {
+        let slot = match data_dir.offline() {
+            None => Slot::Open(partition),
+            // Since a moment ago.
+            Some(reason) => {
+                partition.log().take_offline(reason);
+                Slot::Failed(reason.into(), Some(job.dir))
             }
-            let reason: Rc<str> = error.to_string().into();
-            core.partitions.set(job.topic.id, job.partition, Slot::Failed(Rc::clone(&reason), Some(job.dir)));
-            // Perhaps it is not this partition alone.
-            core.partitions.memory(job.dir).failures().note(Failure { reason, of_journal: false });
+        };
+        core.partitions.set(job.topic.id, job.partition, slot);
+    } else {
+        delete(partition).await;
+    }
+    Ok(())
+}
+
+fn cannot_open(core: &Core, job: &Job, error: &PartitionError, any_journaled: bool) {
+    let id = TopicPartition { topic: Rc::clone(&job.topic.name), partition: job.partition };
+    tracing::error!(partition = %id, %error, "open a partition; it stays offline, the others go on");
+    if any_journaled {
+        core.dirs().get(job.dir).left().replay.not_filed();
+    }
+    let reason: Rc<str> = error.to_string().into();
+    core.partitions.set(job.topic.id, job.partition, Slot::Failed(Rc::clone(&reason), Some(job.dir)));
+    // Perhaps it is not this partition alone.
+    core.partitions.memory(job.dir).failures().note(Failure { reason, of_journal: false });
+}
+
+/// Opens the partitions of a directory that want space, one after the other.
+async fn open_when_there_is_space(core: Rc<Core>, index: DirIndex) {
+    let dir = core.dirs().get(index);
+    let wanting = &core.partitions.drives[usize::from(index.0)].wanting_space;
+    while !core.sleep_or_stop(FULL_RETRY).await && dir.is_online() {
+        // A trial reads what a partition has: not again and again for nothing.
+        if core.disk.space(dir.path()).await.is_ok_and(|space| space.free < OPENING_BYTES) {
+            continue;
+        }
+        loop {
+            let Some(first) = wanting.borrow().front().cloned() else { return };
+            let WantsSpace { job, options } = &*first;
+            match open_with(&core, job, options.clone()).await {
+                Err(error) if error.is_full() => break,
+                Err(error) => cannot_open(&core, job, &error, !options.journaled.is_empty()),
+                Ok(()) => {
+                    tracing::info!(partition = %format_args!("{}-{}", job.topic.name, job.partition), "it is open: there is space again");
+                    // Its options may have changed meanwhile.
+                    if let Some(topic) = core.image().topic_by_id(job.topic.id) {
+                        update_config(&core, topic).await;
+                        core.coordinators.opened_late(&core, topic, job.partition);
+                    }
+                }
+            }
+            wanting.borrow_mut().pop_front();
         }
     }
 }
