@@ -556,6 +556,14 @@ impl Inner {
         if is_new {
             // At most one segment is unsealed behind the active one: recovery relies on it.
             self.wait_sealed().await;
+            let state = self.state.borrow();
+            if let Condition::Ended(error) = &state.condition {
+                return Err(Trouble::of_log(error.clone()));
+            }
+            if state.first_unsealed().is_some() {
+                // The log is being closed, and the sealer has given up.
+                return Err(Trouble::Full);
+            }
         }
         let path = segment.log_path(&dir);
         let file = if is_new {
@@ -803,6 +811,10 @@ impl Inner {
 
     /// Ends the log because of a failed write or flush.
     pub(super) fn fail(&self, reason: String) {
+        if matches!(self.state.borrow().condition, Condition::Ended(_)) {
+            // It says already why.
+            return;
+        }
         tracing::error!("the log {} goes offline: {reason}", self.name);
         self.memory().failures.note(Failure { reason: reason.as_str().into(), of_journal: false });
         self.end(LogError::Offline(format!("{} is offline: {reason}", self.name).into()));
