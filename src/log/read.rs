@@ -373,7 +373,10 @@ impl DrivePlan {
                 }
                 (Err(error), None) => return Err(self.corrupt(position + at as u64, &error.to_string())),
             };
-            if batch.base_offset() < expected || at == 0 && greatest.is_some_and(|last| batch.base_offset() > last) {
+            let is_other = batch.base_offset() < expected
+                || batch.last_offset_delta() < 0
+                || at == 0 && greatest.is_some_and(|last| batch.base_offset() > last);
+            if is_other {
                 match collected {
                     Some(_) => break,
                     None => return Err(self.corrupt(position + at as u64, "another batch than there should be")),

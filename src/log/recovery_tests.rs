@@ -405,6 +405,29 @@ fn a_flipped_bit_hides_no_batch() {
 }
 
 #[test]
+fn a_bit_that_flips_behind_the_batch_asked_for_is_not_served() {
+    // In the header of a segment's second batch; a read begins with the first.
+    let state_ = state();
+    let base = state_.bases[1];
+    let whole = fs::read(state_.file(1, "log")).unwrap();
+    let second = BatchView::first(&whole).unwrap().size();
+    // Base offset and leader epoch lie outside the checksum.
+    for byte in (8..12).chain(16..crate::record::BATCH_HEADER_BYTES) {
+        for bit in 0..8 {
+            state_.edit(state_.file(1, "log"), |bytes| bytes[second + byte] ^= 1 << bit);
+            let dir = state_.dir.clone();
+            let served = run_one(async move {
+                let (log, _) = Log::open(&Disk::direct(), &dir, options(), true, None, &mut |_| {}).await.unwrap();
+                let plan = log.read_plan(Offset(base), Offset(60), 1 << 20, true).unwrap();
+                plan.execute().await.map(|rope| rope.to_bytes()).unwrap_or_default()
+            });
+            assert!(served.len() <= second && whole.starts_with(&served), "byte {byte}, bit {bit}: {}", served.len());
+            fs::write(state_.file(1, "log"), &whole).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_crash_while_a_segment_is_sealed() {
     // Its allocated space is still behind it, there are no index files, the next has batches.
     let state_ = state();
