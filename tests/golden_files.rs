@@ -72,6 +72,10 @@ fn findings(data: &Path) -> Vec<Finding> {
     found
 }
 
+fn names(dir: &Path) -> Vec<String> {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 fn damages(data: &Path) -> Vec<Finding> {
     findings(data).into_iter().filter(|finding| finding.weight == Weight::Damage).collect()
 }
@@ -194,6 +198,7 @@ fn unclean(data: &Path) {
     extend("codec-gzip-0/00000000000000000016.log", &[0; 5000]);
     extend("codec-gzip-0/00000000000000000016.index", &[0; 4096]);
     std::fs::write(data.join("a_b-0/00000000000000000000.log.deleted"), "x").unwrap();
+    std::fs::write(data.join("a_b-0/00000000000000000000.given-up"), "").unwrap();
     std::fs::create_dir(data.join("gone-0.b652cd5b26454548a4d51e4ed7c74edd-delete")).unwrap();
 }
 
@@ -207,6 +212,7 @@ fn a_repair_says_what_it_does_and_does_what_a_start_does() {
     assert!(tree(&data) == before, "a dry run changed something");
     let lines: Vec<&str> = said.lines().collect();
     let expected = [
+        "remove a_b-0/00000000000000000000.given-up: ",
         "remove a_b-0/00000000000000000000.log.deleted: ",
         "cut codec-gzip-0/00000000000000000016.log: ",
         "remove gone-0.b652cd5b26454548a4d51e4ed7c74edd-delete: ",
@@ -239,6 +245,22 @@ fn a_repair_says_what_it_does_and_does_what_a_start_does() {
     let (code, said, _) = corelog(&["log", "repair"], &data);
     assert!(code == Some(1) && said.contains("damage codec-none-0/00000000000000000000.log: "), "{code:?} {said}");
     assert!(std::fs::read(&sealed).unwrap() == bytes, "damage was touched");
+}
+
+#[test]
+fn what_retention_was_removing_is_no_damage() {
+    let (_folder, data) = fresh();
+    let dir = data.join("codec-gzip-0");
+    let is_older = |name: &str| name.starts_with("00000000000000000000.");
+    let older = || names(&dir).into_iter().filter(|name| is_older(name)).collect::<Vec<_>>();
+    assert!(older().contains(&"00000000000000000000.log".to_string()), "{:?}", older());
+    std::fs::remove_file(data.join(".kafka_cleanshutdown")).unwrap();
+    std::fs::write(dir.join("00000000000000000000.log"), "half of it").unwrap();
+    std::fs::write(dir.join("00000000000000000016.given-up"), "").unwrap();
+    assert_eq!(damages(&data), []);
+    let (code, said, errors) = corelog(&["log", "repair"], &data);
+    assert_eq!((code, older()), (Some(0), Vec::new()), "{said}\n{errors}");
+    assert_eq!(findings(&data), []);
 }
 
 /// What the Java client saw of each partition: `isolation partition`, then offset, time and rest of each record.

@@ -24,7 +24,7 @@ use super::words::journal_contents;
 use super::{InspectError, list, read};
 use crate::base::{LeaderEpoch, Offset, Uuid};
 use crate::log::journal::Replay;
-use crate::log::{self, aborted, file_name, parse_file_name};
+use crate::log::{self, SegmentFile, aborted, file_name, parse_file_name};
 use crate::metadata::Image;
 use crate::metadata::journal::DIRECTORY;
 use crate::metadata::offline::{self, Reading};
@@ -286,10 +286,16 @@ impl Verifying<'_> {
             }
             None => None,
         };
+        let files = || names.iter().filter_map(|name| parse_file_name(name));
+        let start = files().filter(|file| file.kind == log::GIVEN_UP).map(|file| file.base).max();
+        let given_up = |file: &SegmentFile<'_>| file.kind == log::GIVEN_UP || start.is_some_and(|to| file.base < to);
         let mut bases = Vec::new();
         for name in &names {
             let path = dir.join(name);
             match parse_file_name(name) {
+                Some(file) if given_up(&file) => {
+                    self.note(&path, Repair::Remove, "retention was removing what is below; a start goes on with that")
+                }
                 Some(file) if !file.suffix.is_empty() => {
                     self.note(&path, Repair::Remove, "a leftover; a start removes it or puts it in place")
                 }
@@ -309,6 +315,9 @@ impl Verifying<'_> {
         for name in &names {
             let path = dir.join(name);
             let Some(file) = parse_file_name(name).filter(|file| file.suffix.is_empty()) else { continue };
+            if given_up(&file) {
+                continue;
+            }
             if file.kind == log::SNAPSHOT {
                 if let Err(error) = Producers::decode(&read(&path)?.unwrap_or_default()) {
                     self.damage_if_clean(&path, Repair::Remove, error);

@@ -117,6 +117,7 @@ fn kind_of(path: &Path) -> Option<Kind> {
             log::OFFSET_INDEX => Kind::OffsetIndex { base },
             log::TIME_INDEX => Kind::TimeIndex { base },
             log::TRANSACTION_INDEX => Kind::TransactionIndex { base },
+            log::GIVEN_UP => Kind::Text,
             _ => Kind::Producers,
         });
     }

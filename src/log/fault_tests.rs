@@ -847,7 +847,7 @@ fn who_reads_what_retention_takes_is_told_so() {
 #[test]
 fn a_log_start_that_was_seen_does_not_go_back() {
     // Whatever retention has come to; and what is not done is done the next time.
-    for (operation, then) in (0..8).flat_map(|operation| (0..3).map(move |then| (operation, then))) {
+    for (operation, then) in (0..11).flat_map(|operation| (0..3).map(move |then| (operation, then))) {
         run_one(async {
             let disk = disk().await;
             let log = blocks(&disk).await;
@@ -967,5 +967,84 @@ fn a_write_that_waits_for_space_holds_up_no_reads() {
         let bytes = read.expect("the drive can be read").unwrap().to_bytes();
         assert_eq!(BatchView::first(&bytes).unwrap().base_offset(), Offset(1));
         log.take_offline("the test has ended");
+    });
+}
+
+#[test]
+fn a_seal_that_fails_begins_no_further_segment() {
+    // Recovery takes a segment for sealed that has index files and two behind it; a clean close may have left those.
+    run_one(async {
+        let disk = disk().await;
+        let log = open(&disk).await;
+        let seals = |path: &Path| path.ends_with("00000000000000000000.index");
+        disk.fail(When::verb(Verb::WriteFile).on(seals), Fault::Broken);
+        let stall = disk.stall(When::verb(Verb::SetLength));
+        append(&log, 100);
+        log.roll();
+        append(&log, 100);
+        stall.reached().await;
+        log.roll();
+        let third = append(&log, 100);
+        let told = log.wait(third, Stage::Durable);
+        // The writer is at the third, and waits for the first.
+        settle().await;
+        stall.release();
+        let told = told.await.unwrap_err();
+        assert!(told.to_string().contains("t-0 is offline: write 00000000000000000000.index"), "{told}");
+        task::all_ended("log writer").await;
+        task::all_ended("log sealer").await;
+        let logs = disk.disk().list(Path::new(DIR)).await.unwrap();
+        let logs: Vec<_> = logs.iter().filter(|entry| entry.name.ends_with(".log")).map(|entry| &entry.name).collect();
+        assert_eq!(logs, ["00000000000000000000.log", "00000000000000000001.log"]);
+    });
+}
+
+/// Six segments with one batch each, of which retention is to leave two.
+async fn to_retain(disk: &SimulatedDisk, delay_ms: i64) -> Log {
+    let log = open(disk).await;
+    for _ in 0..6 {
+        append(&log, 1000);
+        log.roll();
+    }
+    log.wait(log.end_offset(), Stage::Durable).await.unwrap();
+    until(|| log.all_sealed()).await;
+    let config = log.config().as_ref().clone();
+    log.update_config(Rc::new(TopicConfig { retention_bytes: 2000, file_delete_delay_ms: delay_ms, ..config }));
+    log
+}
+
+#[test]
+fn retention_that_a_power_cut_ends_leaves_no_gap() {
+    let mut left = std::collections::BTreeSet::new();
+    for (operation, seed) in (0..16).flat_map(|operation| (0..30).map(move |seed| (operation, seed))) {
+        let found = run_one(async move {
+            let disk = disk().await;
+            let log = to_retain(&disk, seed as i64 % 2).await;
+            let bases = log.segment_bases();
+            disk.cut(When::operation(operation));
+            let _ = log.retain(UnixMs(1), log.end_offset(), 10).await;
+            let disk = disk.reopen(seed);
+            let found = open(&disk).await.segment_bases();
+            assert!(bases.ends_with(&found), "cut at {operation}, seed {seed}: {found:?} of {bases:?}");
+            let names = disk.disk().list(Path::new(DIR)).await.unwrap();
+            assert!(names.iter().all(|entry| !entry.name.ends_with("given-up")), "{names:?}");
+            found.len()
+        });
+        left.insert(found);
+    }
+    assert_eq!(left.into_iter().collect::<Vec<_>>(), [3, 7], "what was begun, and durably so, is done");
+}
+
+#[test]
+fn on_a_full_drive_retention_takes_one_segment_after_the_other() {
+    run_one(async {
+        let disk = disk().await;
+        let log = to_retain(&disk, 0).await;
+        let announces = |path: &Path| path.extension().is_some_and(|extension| extension == "given-up");
+        disk.fail(When::verb(Verb::Open).on(announces).from_then_on(), Fault::NoSpace);
+        let syncs = disk.count(Verb::SyncDir, |_| true);
+        assert_eq!(log.retain(UnixMs(1), log.end_offset(), 10).await.unwrap(), 4);
+        assert_eq!((log.start_offset(), log.segment_count()), (Offset(4), 3));
+        assert_eq!(disk.count(Verb::SyncDir, |_| true) - syncs, 4);
     });
 }

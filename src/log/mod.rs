@@ -65,7 +65,8 @@ pub use error::LogError;
 pub use memory::{Failure, Failures, Room, TailMemory};
 pub use mover::{Destination, Move, MoveError, MoveProgress, Moved, Throttle};
 pub use names::{
-    LOG, OFFSET_INDEX, SNAPSHOT, SegmentFile, TIME_INDEX, TRANSACTION_INDEX, file_name, parse as parse_file_name,
+    GIVEN_UP, LOG, OFFSET_INDEX, SNAPSHOT, SegmentFile, TIME_INDEX, TRANSACTION_INDEX, file_name,
+    parse as parse_file_name,
 };
 pub use points::Unpointed;
 pub use progress::{Point, Stage, Waiting};

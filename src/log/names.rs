@@ -1,4 +1,4 @@
-//! The names of the files in a partition's directory, all Kafka's.
+//! The names of the files in a partition's directory: Kafka's, and one of ours.
 //!
 //! A segment's files bear its base offset in 20 digits. Nothing here touches the disk.
 
@@ -14,6 +14,9 @@ pub const TIME_INDEX: &str = "timeindex";
 pub const TRANSACTION_INDEX: &str = "txnindex";
 /// Producer state at an offset.
 pub const SNAPSHOT: &str = "snapshot";
+/// Empty: what lies below is being removed by retention, in whatever order the drive comes to it. Ours; gone when all of it
+/// is removed. Kafka passes it over.
+pub const GIVEN_UP: &str = "given-up";
 
 /// Being written by a compaction that did not end.
 pub const CLEANED: &str = ".cleaned";
@@ -31,7 +34,7 @@ pub fn file_name(base: Offset, kind: &str) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentFile<'a> {
     pub base: Offset,
-    /// `log`, `index`, `timeindex`, `txnindex` or `snapshot`.
+    /// `log`, `index`, `timeindex`, `txnindex`, `snapshot` or `given-up`.
     pub kind: &'a str,
     /// `""`, `.cleaned`, `.swap` or `.deleted`.
     pub suffix: &'a str,
@@ -48,7 +51,7 @@ pub fn parse(name: &str) -> Option<SegmentFile<'_>> {
         return None;
     }
     let base = Offset(digits.parse().ok()?);
-    [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT]
+    [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT, GIVEN_UP]
         .into_iter()
         .find(|known| *known == kind)
         .map(|kind| SegmentFile { base, kind, suffix })
@@ -59,13 +62,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_kafkas_and_come_back() {
+    fn names_come_back() {
         assert_eq!(file_name(Offset(42), LOG), "00000000000000000042.log");
         for (name, expected) in [
             ("00000000000000000042.log", Some((42, LOG, ""))),
             ("00000000000000000000.timeindex", Some((0, TIME_INDEX, ""))),
             ("00000000000000000007.index.deleted", Some((7, OFFSET_INDEX, DELETED))),
             ("00000000000000000007.log.cleaned", Some((7, LOG, CLEANED))),
+            ("00000000000000000007.given-up", Some((7, GIVEN_UP, ""))),
             ("00000000000000000007.log.swap", Some((7, LOG, SWAP))),
             ("00000000000000000007-0000000001.checkpoint", None),
             ("99999999999999999999.log", None),

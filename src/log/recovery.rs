@@ -28,7 +28,7 @@ use crate::record::BatchView;
 use crate::runtime::disk::{DirEntry, Disk, File};
 
 use super::index::{IndexedBatch, Indexes, Youngest};
-use super::names::{self, CLEANED, DELETED, LOG, OFFSET_INDEX, SWAP, SegmentFile, TIME_INDEX};
+use super::names::{self, CLEANED, DELETED, GIVEN_UP, LOG, OFFSET_INDEX, SWAP, SegmentFile, TIME_INDEX};
 use super::points::Points;
 use super::progress::Progress;
 use super::scan::{self, Expect, Fault, Range, Reason};
@@ -81,7 +81,8 @@ impl Log {
         on_batch: &mut dyn FnMut(BatchView<'_>),
     ) -> Result<(Log, Opened), LogError> {
         let name: Rc<str> = dir.file_name().map(|name| name.to_string_lossy()).unwrap_or_default().into();
-        let opening = Opening { disk, dir, name: &name, options: &options, clean, opened: Opened::default() };
+        let start = options.start_offset;
+        let opening = Opening { disk, dir, name: &name, options: &options, clean, start, opened: Opened::default() };
         opening.run(replay_from, on_batch).await
     }
 
@@ -142,6 +143,8 @@ struct Opening<'a> {
     name: &'a Rc<str>,
     options: &'a LogOptions,
     clean: bool,
+    /// Nothing below is to be seen.
+    start: Offset,
     opened: Opened,
 }
 
@@ -179,7 +182,7 @@ impl Opening<'_> {
         if found.is_empty() {
             // The directory may be there, but not durably: it counts as missing and is
             // made again, with its files, for the first append.
-            let start = self.options.start_offset;
+            let start = self.start;
             let mut segments = VecDeque::new();
             segments.push_back(Rc::new(Segment::new(start, now())));
             return Ok(self.finish(segments, start, false));
@@ -234,10 +237,10 @@ impl Opening<'_> {
                 self.disk.sync_dir(parent).await.map_err(|error| LogError::io("sync", parent, &error))?;
             }
         }
-        if end < self.options.start_offset {
+        if end < self.start {
             // Of a broker that did not flush before it moved the start. Nobody may read what is left, and
             // offsets must not be given out again (`UnifiedLog.truncateFullyAndStartAt`).
-            end = self.options.start_offset;
+            end = self.start;
             for segment in segments.drain(..) {
                 self.remove_segment(segment.base).await?;
             }
@@ -254,7 +257,7 @@ impl Opening<'_> {
         let state = State {
             config: Rc::clone(&self.options.config),
             segments,
-            start: self.options.start_offset.max(first).min(end),
+            start: self.start.max(first).min(end),
             given_up: Offset::ZERO,
             progress: Progress::opened_at(end),
             open: None,
@@ -308,6 +311,9 @@ impl Opening<'_> {
         if self.end_compactions(&entries).await? {
             entries = self.entries().await?.unwrap_or_default();
         }
+        if self.end_retention(&entries).await? {
+            entries = self.entries().await?.unwrap_or_default();
+        }
         let mut found: BTreeMap<Offset, Found> = BTreeMap::new();
         let files = || entries.iter().filter_map(|entry| names::parse(&entry.name).map(|file| (file, entry)));
         for (file, entry) in files().filter(|(file, _)| file.kind == LOG && file.suffix.is_empty()) {
@@ -345,6 +351,26 @@ impl Opening<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(LogError::io("list", self.dir, &error)),
         }
+    }
+
+    /// Removes the rest of what retention had given up: of several segments a power cut may have left any. True when
+    /// there was such ([`super::retention`]).
+    async fn end_retention(&mut self, entries: &[DirEntry]) -> Result<bool, LogError> {
+        let files = || entries.iter().filter_map(|entry| names::parse(&entry.name).map(|file| (file, entry)));
+        let announced = || files().filter(|(file, _)| file.kind == GIVEN_UP);
+        let Some(start) = announced().map(|(file, _)| file.base).max() else { return Ok(false) };
+        self.start = self.start.max(start);
+        for (_, entry) in
+            files().filter(|(file, _)| file.suffix.is_empty() && file.base < start && file.kind != GIVEN_UP)
+        {
+            self.remove(&entry.name).await?;
+        }
+        // Before what says so.
+        self.sync_dir().await?;
+        for (_, entry) in announced() {
+            self.remove(&entry.name).await?;
+        }
+        Ok(true)
     }
 
     /// Takes back compactions that had not come to their swap, and completes those that had. True when anything was

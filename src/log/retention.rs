@@ -1,16 +1,20 @@
 //! Giving up what is old: the log start offset, deletion of segments, and deletion of
 //! the whole log.
+//!
+//! Segments go some at a time. That several go is said durably before, by an empty file whose name has the offset where the
+//! log is to start: of names that were taken away and not synced a power cut may leave any, and there is to be no gap.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::base::{Offset, UnixMs};
 use crate::runtime::clock;
-use crate::runtime::disk::Disk;
+use crate::runtime::disk::{self, Disk, Open};
 use crate::runtime::task::{self, OnPanic, Queue};
 
-use super::names::{DELETED, LOG, OFFSET_INDEX, SNAPSHOT, TIME_INDEX, TRANSACTION_INDEX, file_name};
+use super::error::describe;
+use super::names::{DELETED, GIVEN_UP, LOG, OFFSET_INDEX, SNAPSHOT, TIME_INDEX, TRANSACTION_INDEX, file_name};
 use super::segment::Segment;
 use super::{Condition, Inner, Log, LogError};
 
@@ -101,40 +105,55 @@ impl Log {
         most: usize,
     ) -> (usize, Result<(), LogError>) {
         let inner = &self.0;
-        let dir = self.dir();
-        let mut outcome = Ok(());
-        while under_way.going.len() < most {
-            let oldest = match self.oldest_to_go(pass, under_way.going.len()).await {
-                Ok(Some(oldest)) => oldest,
-                Ok(None) => break,
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
+        let (going, mut outcome) = self.choose(pass, most).await;
+        let announced = match &going[..] {
+            [] => return (0, outcome),
+            [_] => Ok(None),
+            [first, .., last] => self.announce(last.next_base, &first.segment).await.map(Some),
+        };
+        let (announced, going) = match announced {
+            Ok(announced) => (announced, &going[..]),
+            Err(error) if disk::is_full(&error) => {
+                // One needs no announcement, and makes room for the next one's.
+                if !inner.begins_to_go(&going[0].segment, going[0].next_base) {
+                    return (0, outcome);
                 }
-            };
-            let Oldest { segment, next_base } = oldest;
-            if !inner.begins_to_go(&segment, next_base) {
-                // The next time.
-                break;
+                pass.total += going[1..].iter().map(|oldest| oldest.segment.size()).sum::<u64>();
+                (None, &going[..1])
             }
+            Err(error) => return (0, Err(LogError::io("announce a new start in", &self.dir(), &error))),
+        };
+        let mut first_to_stay = None;
+        for Oldest { segment, .. } in going {
             // The log itself first: without it the others are leftovers that an opening removes.
-            outcome = self.take_away(segment.base, LOG, pass).await;
-            if outcome.is_err() {
-                inner.stays(&segment);
+            let taken = self.take_away(segment.base, LOG, pass).await;
+            if taken.is_err() {
+                outcome = taken;
+                first_to_stay = Some(segment);
                 break;
             }
-            pass.total = pass.total.saturating_sub(segment.size());
-            under_way.going.push(segment);
+            under_way.going.push(Rc::clone(segment));
             task::yield_if_needed().await;
         }
-        if under_way.going.is_empty() {
-            return (0, outcome);
-        }
+        let dir = self.dir();
         // Without it a power cut could bring them back, and the log start with them.
-        if let Err(error) = inner.disk.sync_dir(&dir).await {
+        if !under_way.going.is_empty()
+            && let Err(error) = inner.disk.sync_dir(&dir).await
+        {
             // The next time they are found to be gone, and it is tried again.
             under_way.going.clear();
+            if first_to_stay.is_some() {
+                // What the next start would take cannot be said any more.
+                inner.fail(describe("sync", &dir, &error));
+            }
             return (0, Err(LogError::io("sync", &dir, &error)));
+        }
+        match (announced, first_to_stay) {
+            (Some(path), Some(segment)) => self.take_back(&path, segment).await,
+            // Should it stay: there is nothing below.
+            (Some(path), None) => drop(inner.disk.remove(&path).await),
+            (None, Some(segment)) => inner.stays(segment),
+            (None, None) => {}
         }
         let gone = under_way.gone();
         for segment in &gone {
@@ -146,6 +165,50 @@ impl Log {
             drop(segment.take_file());
         }
         (gone.len(), outcome)
+    }
+
+    /// The oldest segments, up to `most`, that are to go; they count as given up from now on.
+    async fn choose(&self, pass: &mut Pass, most: usize) -> (Vec<Oldest>, Result<(), LogError>) {
+        let mut going: Vec<Oldest> = Vec::new();
+        while going.len() < most {
+            match self.oldest_to_go(pass, going.len()).await {
+                Ok(Some(oldest)) if self.0.begins_to_go(&oldest.segment, oldest.next_base) => {
+                    pass.total = pass.total.saturating_sub(oldest.segment.size());
+                    going.push(oldest);
+                }
+                // Nothing, or the next time.
+                Ok(_) => break,
+                Err(error) => return (going, Err(error)),
+            }
+            task::yield_if_needed().await;
+        }
+        (going, Ok(()))
+    }
+
+    /// Says durably that the log is to start at `start`; gives the file that says so. If that fails all stays from `first` on.
+    async fn announce(&self, start: Offset, first: &Segment) -> io::Result<PathBuf> {
+        let (disk, dir) = (&self.0.disk, self.dir());
+        let path = dir.join(file_name(start, GIVEN_UP));
+        let said = async {
+            disk.open(&path, Open::CREATE).await?.close().await?;
+            disk.sync_dir(&dir).await
+        };
+        let said = said.await;
+        if said.is_err() {
+            self.take_back(&path, first).await;
+        }
+        said.map(|()| path)
+    }
+
+    /// Says no more that what lies from `first` on is to go.
+    async fn take_back(&self, announced: &Path, first: &Segment) {
+        match self.0.disk.remove(announced).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // The next start takes it.
+                self.0.fail(describe("remove", announced, &error));
+            }
+            _ => self.0.stays(first),
+        }
     }
 
     /// The segment after the first `at`, if it is to go.
