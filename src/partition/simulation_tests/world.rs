@@ -801,7 +801,8 @@ impl World {
         let end = Offset(self.model.borrow().end());
         let mut refused = None;
         for _ in 0..100 {
-            if partition.log().is_full() || self.life.cleaning.get() || self.life.retaining.get() {
+            let sealing = !partition.log().all_sealed() && partition.ended().is_none();
+            if partition.log().is_full() || sealing || self.life.cleaning.get() || self.life.retaining.get() {
                 clock::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -1014,7 +1015,8 @@ impl World {
             self.note_operations();
         }
         let lied = self.lied && deaths.iter().any(|death| death.power);
-        if was_full && self.random.below(2) == 0 {
+        let starts_full = was_full && self.random.below(2) == 0;
+        if starts_full {
             // The drive is as full as before.
             let space = self.disk.disk().space(Path::new(DIR)).await.unwrap();
             self.disk.set_capacity(Some(space.total - space.free + self.random.below(5000)));
@@ -1055,6 +1057,11 @@ impl World {
         self.counts.borrow_mut().believed_points += u32::from(recovery.point > Offset::ZERO);
         self.begin(opened, kept).await;
         self.faults.full |= full;
+        if starts_full && !full {
+            // What the start has sealed, or seals yet, may have found no space.
+            self.faults.full = true;
+            Box::pin(self.space()).await;
+        }
     }
 
     /// A life begins: the log holds a prefix of what was produced, at least up to `kept`.
