@@ -845,6 +845,7 @@ impl Inner {
     /// Says that the drive is full. Gives true when the writer should give up,
     /// because the log is being closed or has ended.
     fn enter_full(&self) -> bool {
+        let has_journal = self.has_journal();
         let mut state = self.state.borrow_mut();
         let error = LogError::DiskFull(Rc::clone(&self.name));
         match state.condition {
@@ -863,9 +864,13 @@ impl Inner {
         // Producers are told at once. Their batches are still written when space comes
         // back; an idempotent producer that sends again is recognised. What is written
         // already only waits for its flush.
-        let written = state.progress.written().offset;
         state.written_waiters.fail(&error);
-        state.durable_waiters.fail_after(written, &error);
+        let to_flush = match has_journal {
+            true => state.progress.written().offset,
+            // What a journal had that has failed waits for space like the rest.
+            false => state.progress.filed().offset,
+        };
+        state.durable_waiters.fail_after(to_flush, &error);
         false
     }
 

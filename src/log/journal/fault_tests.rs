@@ -437,3 +437,23 @@ fn a_cut_while_a_region_is_used_again_is_no_damage() {
         });
     }
 }
+
+#[test]
+fn who_waits_for_a_flush_of_a_journal_that_fails_on_a_full_drive_is_told() {
+    run_one(async {
+        let core = Core::begin(1, TopicConfig::default()).await;
+        let log = &core.logs[0];
+        let end = append(log, 10);
+        // The journal has it, and is to flush it.
+        log.wait(end, Stage::Written).await.unwrap();
+        core.disk.fail(When::verb(Verb::Flush).on(is_journal), Fault::Broken);
+        core.disk.fail(When::verb(Verb::Write).on(of_log).from_then_on(), Fault::NoSpace);
+        core.disk.fail(When::verb(Verb::Allocate).on(of_log).from_then_on(), Fault::NoSpace);
+        let told = clock::timeout(Duration::from_secs(20), log.wait(end, Stage::Durable)).await;
+        assert!(matches!(told, Some(Err(LogError::DiskFull(_)))), "{told:?}");
+        core.disk.clear_rules();
+        until(|| !log.is_full()).await;
+        log.wait(end, Stage::Durable).await.unwrap();
+        core.end().await;
+    });
+}

@@ -318,6 +318,10 @@ impl Journal {
         self.work.raise();
     }
 
+    fn has_failed(&self) -> bool {
+        self.state.borrow().failed
+    }
+
     /// Gives up the file. All that is not in the segments goes there.
     fn fail(&self, verb: &str, error: &io::Error) {
         self.ready.set(false);

@@ -123,6 +123,11 @@ impl Inner {
         self.journal.borrow().as_ref().map(|place| Rc::clone(&place.journal))
     }
 
+    /// Whether there is a journal that may have what is not in the segments yet, and flushes it.
+    pub(in crate::log) fn has_journal(&self) -> bool {
+        self.own_journal().is_some_and(|journal| !journal.has_failed())
+    }
+
     /// Whether `journal` is the log's. One that the log has left says nothing of it any more: what it has is
     /// in the segments.
     fn is_in(&self, journal: &Journal) -> bool {
