@@ -43,6 +43,7 @@ const CREATION_TIMEOUT_MS: i32 = 30_000;
 
 /// `ConfigResource.Type.TOPIC`.
 const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
 
 /// Larger frames are no answers to anything asked here.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -360,18 +361,27 @@ fn check_done(what: &str, said: Option<(i16, Option<String>)>) -> Outcome<()> {
 
 /// Gives an option of a topic another value (IncrementalAlterConfigs).
 pub fn alter_topic(bootstrap: &str, name: &str, option: &str, value: &str) -> Outcome<()> {
+    alter(bootstrap, TOPIC_RESOURCE, name, option, value)
+}
+
+/// Gives an option of all brokers another value.
+pub fn alter_brokers(bootstrap: &str, option: &str, value: &str) -> Outcome<()> {
+    alter(bootstrap, BROKER_RESOURCE, "", option, value)
+}
+
+fn alter(bootstrap: &str, kind: i8, name: &str, option: &str, value: &str) -> Outcome<()> {
     let change = AlterableConfig::default()
         .with_name(StrBytes::from_string(option.to_owned()))
         .with_value(Some(StrBytes::from_string(value.to_owned())));
     let resource = AlterConfigsResource::default()
-        .with_resource_type(TOPIC_RESOURCE)
+        .with_resource_type(kind)
         .with_resource_name(StrBytes::from_string(name.to_owned()))
         .with_configs(vec![change]);
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
     let answer = Connection::open(bootstrap)?.call(&request)?;
     let resource = answer.responses.first();
     let said = resource.map(|said| (said.error_code, said.error_message.as_ref().map(|text| text.to_string())));
-    check_done(&format!("set {option} of topic {name} to {value}"), said)
+    check_done(&format!("set {option} of {name:?} to {value}"), said)
 }
 
 /// Deletes the topic if it exists and waits until it is gone.

@@ -47,8 +47,8 @@ use crate::cluster::NewTopic;
 use crate::failure::{Doing, Outcome};
 use crate::latency::Latencies;
 use crate::options::{
-    DiskOptions, FetchPathsOptions, MicroOptions, NetOptions, Options, PlotOptions, StartOptions, TopicOptions, What,
-    seconds,
+    DiskOptions, FetchPathsOptions, MicroOptions, NetOptions, Options, PlotOptions, SetOptions, StartOptions,
+    TopicOptions, What, seconds,
 };
 use crate::report::{add, print, report_runs};
 
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         What::Plot(options) => plot(&options),
         What::Micro(options) => micro(&options),
         What::Topic(options) => topic(&options),
+        What::Set(options) => set(&options),
         What::Start(options) => start(&options),
         What::Disk(options) => disk(&options),
         What::Net(options) => net(&options),
@@ -74,6 +75,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn set(options: &SetOptions) -> Outcome<()> {
+    let (name, value) = &options.option;
+    let begun = Instant::now();
+    cluster::alter_brokers(&options.bootstrap, name, value)?;
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    print(options.json.as_deref(), &format!("{name} is {value} after {ms:.1} ms"), &json!({ "kind": "set", "ms": ms }))
 }
 
 fn topic(options: &TopicOptions) -> Outcome<()> {

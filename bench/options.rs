@@ -42,6 +42,8 @@ pub enum What {
     Plot(PlotOptions),
     /// Create a topic, change its options or delete it, and time how long the broker takes
     Topic(TopicOptions),
+    /// Give an option of all brokers another value while they run
+    Set(SetOptions),
     /// Run a command and time how long the broker it starts takes to answer
     Start(StartOptions),
     /// Time checksums, codecs, the walk over records, requests and answers, in this process
@@ -299,6 +301,19 @@ pub struct StartOptions {
     /// The command that starts the broker; it is left running
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct SetOptions {
+    /// Any broker of the cluster
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9092")]
+    pub bootstrap: String,
+    /// For example log.cleaner.io.max.bytes.per.second=1000000
+    #[arg(value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub option: (String, String),
+    /// Write the result as JSON; - is standard output, instead of the line
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -117,6 +117,11 @@ class Peer:
             raise RuntimeError(f"{self.name}: topic {name}: {done.stderr.strip()}")
         return json.loads(done.stdout)["ms"]
 
+    def set(self, name, value):
+        """Gives an option of the broker another value while it runs."""
+        full = [str(self.options.bench), "set", "--bootstrap", self.bootstrap, "--json", "-", f"{name}={value}"]
+        subprocess.run(full, stdout=subprocess.PIPE, check=True)
+
     def delete(self, *topics):
         """Those that are there."""
         for topic in topics:

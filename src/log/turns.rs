@@ -1,16 +1,21 @@
-//! Whose turn it is at the drive: what is read for consumers that lag stands back behind
+//! Whose turn it is at the drive: what is read for consumers that lag, and what compaction does, stands back behind
 //! what producers wait for.
 //!
 //! A drive, and the kernel's scheduler before it, serve a long queue of reads first: with
 //! four reads of 1 MiB under way a small durable write takes twenty milliseconds where
-//! alone it takes a tenth of one. So, for each core:
+//! alone it takes a tenth of one. And beside a single read of 64 KiB it takes twice as long as alone, of each hundred the
+//! slowest also where one in fifty meets one. So, for each core:
 //!
 //! * When nothing was written in the last second, reads go as they come.
 //! * While anything is written, one read is under way at a time.
 //! * While small writes and flushes are waited for, a read goes in pieces of
-//!   [`READ_BESIDE_FLUSHES_BYTES`], one after the other, none beginning before the write or
-//!   flush that is under way has completed. One, not more: those who read are not held back
-//!   for ever.
+//!   [`READ_BESIDE_FLUSHES_BYTES`], one after the other, none beginning while a write or
+//!   flush is under way; only where it ends before the next is to be expected, as the shortest of the
+//!   last [`GAPS`] gaps between them says. Who comes at a steady pace hardly notices them then.
+//! * Who reads is not held back for ever: where there is no such gap, for [`REST`] times as long as a
+//!   piece takes there is one, when the write or flush that is under way has completed.
+//!
+//! Writes that nobody waits for, and the flushes of such, go the same way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,6 +32,20 @@ use crate::runtime::task;
 
 /// How long after a write reads stand back.
 const LATELY: Duration = Duration::from_secs(1);
+/// Gaps that are remembered.
+const GAPS: usize = 16;
+/// See the module.
+const REST: u32 = 8;
+/// A gap that lasts as long as this, and twice as long as those before, is no gap any more.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a turn is for: each takes its own time.
+#[derive(Clone, Copy)]
+enum Work {
+    Read,
+    Write,
+    Sync,
+}
 
 /// The turns of one core.
 pub(super) struct Turns {
@@ -35,9 +54,41 @@ pub(super) struct Turns {
     urgent: Cell<usize>,
     last_urgent: Cell<Option<Moment>>,
     last_write: Cell<Option<Moment>>,
-    reading: Cell<bool>,
+    gaps: RefCell<Gaps>,
+    /// By [`Work`].
+    takes: [Cell<Duration>; 3],
+    last_turn: Cell<Option<Moment>>,
+    under_way: Cell<bool>,
     /// First come, first served.
-    waiting: RefCell<VecDeque<wait::Sender<Turn>>>,
+    waiting: RefCell<VecDeque<(Work, wait::Sender<Turn>)>>,
+}
+
+/// How long nothing urgent was under way, the last times.
+#[derive(Default)]
+struct Gaps {
+    lengths: VecDeque<Duration>,
+    /// Of the present one; none while something is under way, or before anything was.
+    began: Option<Moment>,
+}
+
+impl Gaps {
+    fn ends(&mut self, now: Moment) {
+        if let Some(began) = self.began.take() {
+            if self.lengths.len() == GAPS {
+                self.lengths.pop_front();
+            }
+            self.lengths.push_back(now.since(began));
+        }
+    }
+
+    /// Whether what takes so long, and begins now, will have ended before the present gap does.
+    fn has_room(&self, takes: Duration, now: Moment) -> bool {
+        let Some(began) = self.began else { return true };
+        let lasts = now.since(began);
+        let (shortest, longest) = (self.lengths.iter().min(), self.lengths.iter().max());
+        let pause = longest.map_or(PAUSE, |longest| PAUSE.max(*longest * 2));
+        shortest.is_none_or(|shortest| lasts + takes <= *shortest) || lasts >= pause
+    }
 }
 
 impl Turns {
@@ -52,7 +103,10 @@ impl Turns {
             urgent: Cell::new(0),
             last_urgent: Cell::default(),
             last_write: Cell::default(),
-            reading: Cell::new(false),
+            gaps: RefCell::default(),
+            takes: Default::default(),
+            last_turn: Cell::default(),
+            under_way: Cell::new(false),
             waiting: RefCell::default(),
         })
     }
@@ -63,7 +117,9 @@ impl Turns {
         let last = if urgent { &self.last_urgent } else { &self.last_write };
         last.set(Some(clock::turn_began()));
         urgent.then(|| {
-            self.urgent.set(self.urgent.get() + 1);
+            if self.urgent.replace(self.urgent.get() + 1) == 0 {
+                self.gaps.borrow_mut().ends(clock::moment());
+            }
             task::make_haste();
             Urgent(Rc::clone(self))
         })
@@ -75,9 +131,9 @@ impl Turns {
     /// As [`File::read`].
     pub async fn read(self: &Rc<Self>, file: &File, position: u64, len: usize) -> io::Result<Slice> {
         if self.urgent.get() > 0 || self.lately(&self.last_urgent) {
-            file.read_by_turns(position, len, READ_BESIDE_FLUSHES_BYTES, || self.turn()).await
+            file.read_by_turns(position, len, READ_BESIDE_FLUSHES_BYTES, || self.turn(Work::Read)).await
         } else {
-            let _turn = if self.lately(&self.last_write) { Some(self.turn().await) } else { None };
+            let _turn = if self.lately(&self.last_write) { Some(self.turn(Work::Read).await) } else { None };
             file.read(position, len).await
         }
     }
@@ -88,35 +144,71 @@ impl Turns {
     /// As [`File::write`].
     pub async fn write(self: &Rc<Self>, file: &File, buffer: &Rc<Buffer>, position: u64) -> io::Result<()> {
         let beside = self.urgent.get() > 0 || self.lately(&self.last_urgent) || self.lately(&self.last_write);
-        let _turn = if beside { Some(self.turn().await) } else { None };
+        let _turn = if beside { Some(self.turn(Work::Write).await) } else { None };
         file.write(Rc::clone(buffer), position).await
+    }
+
+    /// Makes something durable for which nobody waits, when it is its turn.
+    pub async fn sync<T>(self: &Rc<Self>, sync: impl Future<Output = T>) -> T {
+        let beside = self.urgent.get() > 0 || self.lately(&self.last_urgent);
+        let _turn = if beside { Some(self.turn(Work::Sync).await) } else { None };
+        sync.await
     }
 
     fn lately(&self, last: &Cell<Option<Moment>>) -> bool {
         last.get().is_some_and(|at| clock::moment().since(at) < self.lately)
     }
 
-    async fn turn(self: &Rc<Self>) -> Turn {
-        let free = !self.reading.get() && self.urgent.get() == 0;
-        if free && self.waiting.borrow().is_empty() {
-            self.reading.set(true);
-            return Turn(Rc::clone(self));
+    async fn turn(self: &Rc<Self>, work: Work) -> Turn {
+        if self.waiting.borrow().is_empty() && self.may_begin(work, false) {
+            return self.begin(work);
         }
-        let (sender, receiver) = wait::once();
-        self.waiting.borrow_mut().push_back(sender);
-        receiver.await.expect("who waits is served as long as the turns are there")
+        let (sender, mut receiver) = wait::once();
+        self.waiting.borrow_mut().push_back((work, sender));
+        loop {
+            // Where nothing ends that would give it the turn.
+            let rest = REST * self.takes[work as usize].get();
+            match clock::timeout(rest.max(Duration::from_millis(1)), &mut receiver).await {
+                Some(turn) => return turn.expect("who waits is served as long as the turns are there"),
+                None => self.serve(false),
+            }
+        }
+    }
+
+    /// `ended`: a write or flush has this moment.
+    fn may_begin(&self, work: Work, ended: bool) -> bool {
+        if self.under_way.get() {
+            return false;
+        }
+        let (now, takes) = (clock::moment(), self.takes[work as usize].get());
+        let is_rested = self.last_turn.get().is_none_or(|last| now.since(last) >= REST * takes);
+        match self.urgent.get() {
+            0 => is_rested || self.gaps.borrow().has_room(takes, now),
+            // Also when another is under way already: see the module.
+            _ => is_rested && ended,
+        }
+    }
+
+    fn begin(self: &Rc<Self>, work: Work) -> Turn {
+        self.under_way.set(true);
+        let began = clock::moment();
+        self.last_turn.set(Some(began));
+        Turn { turns: Rc::clone(self), work, began }
     }
 
     /// Gives the next turn to who waits for it.
-    fn serve(self: &Rc<Self>) {
-        if self.reading.get() {
-            return;
-        }
+    fn serve(self: &Rc<Self>, ended: bool) {
         loop {
-            let Some(first) = self.waiting.borrow_mut().pop_front() else { return };
+            let work = match self.waiting.borrow().front() {
+                Some((work, _)) => *work,
+                None => return,
+            };
+            if !self.may_begin(work, ended) {
+                return;
+            }
+            let Some((_, first)) = self.waiting.borrow_mut().pop_front() else { return };
             if !first.is_abandoned() {
-                self.reading.set(true);
-                first.send(Turn(Rc::clone(self)));
+                first.send(self.begin(work));
                 return;
             }
         }
@@ -128,21 +220,29 @@ pub(super) struct Urgent(Rc<Turns>);
 
 impl Drop for Urgent {
     fn drop(&mut self) {
-        self.0.urgent.set(self.0.urgent.get() - 1);
-        // Also when another is under way already: see the module.
-        self.0.serve();
+        let left = self.0.urgent.get() - 1;
+        self.0.urgent.set(left);
+        if left == 0 {
+            self.0.gaps.borrow_mut().began = Some(clock::moment());
+        }
+        self.0.serve(true);
     }
 }
 
-/// The turn to read.
-struct Turn(Rc<Turns>);
+/// The turn to do something.
+struct Turn {
+    turns: Rc<Turns>,
+    work: Work,
+    began: Moment,
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.reading.set(false);
-        if self.0.urgent.get() == 0 {
-            self.0.serve();
-        }
+        let took = clock::moment().since(self.began);
+        let takes = &self.turns.takes[self.work as usize];
+        takes.set(if takes.get().is_zero() { took } else { takes.get() * 7 / 8 + took / 8 });
+        self.turns.under_way.set(false);
+        self.turns.serve(false);
     }
 }
 
@@ -156,6 +256,7 @@ mod tests {
     use crate::runtime::disk::Open;
     use crate::runtime::disk::simulated::{SimulatedDisk, Verb, When};
     use crate::runtime::run_one;
+    use crate::runtime::simulation::simulate;
 
     const BYTES: usize = 5 * READ_BESIDE_FLUSHES_BYTES;
 
@@ -277,5 +378,63 @@ mod tests {
             drop(urgent);
             second.await;
         });
+    }
+
+    const READ: Duration = Duration::from_micros(100);
+
+    /// Urgent writes of 300 µs with such gaps between them, beside who reads again and again: how many of the reads
+    /// began in each gap, and how many were under way when a write began.
+    fn beside_writes(gaps: Vec<u64>) -> (Vec<usize>, usize) {
+        simulate(1, async move {
+            let turns = Turns::with(Duration::from_secs(3600));
+            let (begun, hindered) = (Rc::new(Cell::new(0)), Cell::new(0));
+            let stop = Rc::new(Cell::new(false));
+            let reader = async {
+                while !stop.get() {
+                    let _turn = turns.turn(Work::Read).await;
+                    begun.set(begun.get() + 1);
+                    clock::sleep(READ).await;
+                }
+            };
+            let writer = async {
+                let mut in_gaps = Vec::new();
+                for gap in gaps {
+                    hindered.set(hindered.get() + usize::from(turns.under_way.get()));
+                    let urgent = turns.begin_write(true);
+                    clock::sleep(Duration::from_micros(300)).await;
+                    let before = begun.get();
+                    drop(urgent);
+                    clock::sleep(Duration::from_micros(gap)).await;
+                    in_gaps.push(begun.get() - before);
+                }
+                stop.set(true);
+                in_gaps
+            };
+            let ((), in_gaps) = zip(reader, writer).await;
+            (in_gaps, hindered.get())
+        })
+    }
+
+    #[test]
+    fn reads_fill_the_gaps_of_who_writes_at_a_steady_pace() {
+        let (in_gaps, hindered) = beside_writes(vec![700; 100]);
+        assert!(in_gaps[3..].iter().all(|reads| (5..=7).contains(reads)), "{in_gaps:?}");
+        assert!(hindered <= 2, "{hindered} of 100 writes met a read");
+    }
+
+    #[test]
+    fn where_gaps_are_short_there_is_a_read_now_and_then() {
+        let (in_gaps, _) = beside_writes(vec![50; 100]);
+        let reads: usize = in_gaps.iter().sum();
+        // 35 ms, of which a read may take one part in nine or less.
+        assert!((20..45).contains(&reads), "{in_gaps:?}");
+    }
+
+    #[test]
+    fn a_gap_that_goes_on_is_none_any_more() {
+        let mut gaps = vec![50; 30];
+        gaps.push(50_000);
+        let (in_gaps, _) = beside_writes(gaps);
+        assert!((350..=420).contains(&in_gaps[30]), "{in_gaps:?}");
     }
 }

@@ -350,7 +350,7 @@ impl World {
     }
 
     fn means(&self, keys: usize) -> Means {
-        Means::new(keys * 24 + 24, keys as f64 / (keys + 1) as f64 + 1e-9, 40_000, f64::MAX)
+        Means::new(keys * 24 + 24, keys as f64 / (keys + 1) as f64 + 1e-9, 40_000, || f64::MAX)
     }
 
     /// Cleans, while others read and produce.

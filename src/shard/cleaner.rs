@@ -123,34 +123,36 @@ pub fn moved(core: &Core, of: (Uuid, i32), cleaned: Offset) {
     core.cleaning.work.raise();
 }
 
-/// What a core may use, by the options.
-fn means(config: &BrokerConfig, cores: u16) -> Means {
-    let share = |all: f64| all / f64::from(cores);
+/// What a core may use, by the options. How fast it may be is asked for again and again.
+fn means(core: &Rc<Core>) -> Means {
+    let config = core.config();
+    let cores = f64::from(core.placement.cores());
+    let share = |all: f64| all / cores;
+    let of_rate = Rc::clone(core);
     Means::new(
         share(config.log_cleaner_dedupe_buffer_size as f64) as usize,
         config.log_cleaner_io_buffer_load_factor,
         share(f64::from(config.log_cleaner_io_buffer_size)) as usize,
-        share(config.log_cleaner_io_max_bytes_per_second),
+        move || of_rate.config().log_cleaner_io_max_bytes_per_second / cores,
     )
 }
 
 /// What of the options [`means`] depends on.
-fn of_means(config: &BrokerConfig) -> (i64, i32, u64, u64) {
+fn of_means(config: &BrokerConfig) -> (i64, i32, u64) {
     (
         config.log_cleaner_dedupe_buffer_size,
         config.log_cleaner_io_buffer_size,
         config.log_cleaner_io_buffer_load_factor.to_bits(),
-        config.log_cleaner_io_max_bytes_per_second.to_bits(),
     )
 }
 
 async fn clean_all(core: Rc<Core>) {
     let mut uncleanable: HashSet<(Uuid, i32), OwnKeys> = HashSet::default();
     let mut config = core.config();
-    let mut means = means(&config, core.placement.cores());
+    let mut means = means(&core);
     loop {
         if of_means(&core.config()) != of_means(&config) {
-            means = self::means(&core.config(), core.placement.cores());
+            means = self::means(&core);
         }
         config = core.config();
         let mut rests = true;

@@ -60,7 +60,7 @@ pub struct Means {
 impl Means {
     /// `map_bytes` of memory for keys, of whose places the share `load` is used; `io_bytes` of buffers; and
     /// so many bytes read and written per second.
-    pub fn new(map_bytes: usize, load: f64, io_bytes: usize, bytes_per_second: f64) -> Means {
+    pub fn new(map_bytes: usize, load: f64, io_bytes: usize, bytes_per_second: impl Fn() -> f64 + 'static) -> Means {
         // One half to read, one to write.
         let io_bytes = (io_bytes / 2 / BLOCK_BYTES * BLOCK_BYTES).max(IO_BYTES_MIN);
         Means { map_bytes, load, io_bytes, pace: Pace::new(bytes_per_second) }

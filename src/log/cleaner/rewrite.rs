@@ -199,7 +199,8 @@ impl Writer {
         let size = self.segment.size();
         let told = |verb, path: &PathBuf, error: io::Error| failed(run, verb, path, &error);
         self.file.set_length(size).await.map_err(|error| told("cut", &self.path, error))?;
-        self.file.flush().await.map_err(|error| told("flush", &self.path, error))?;
+        let turns = Rc::clone(&run.log.memory().turns);
+        turns.sync(self.file.flush()).await.map_err(|error| told("flush", &self.path, error))?;
         let _ = self.file.close().await;
         let (offsets, times) = self.segment.index_files();
         let mut kinds = vec![LOG, names::OFFSET_INDEX, names::TIME_INDEX];
@@ -210,7 +211,8 @@ impl Writer {
         }
         for (kind, bytes) in files {
             let path = run.log.path(&(names::file_name(self.segment.base, kind) + CLEANED));
-            run.log.disk.write_file(&path, bytes).await.map_err(|error| told("write", &path, error))?;
+            let written = turns.sync(run.log.disk.write_file(&path, bytes)).await;
+            written.map_err(|error| told("write", &path, error))?;
         }
         self.segment.set_size(size);
         let markers = aborted.iter().map(|entry| entry.last).collect();

@@ -48,6 +48,7 @@ impl Run<'_> {
         let log = self.log;
         let dir = log.dir();
         let base = new.segment.base;
+        let turns = Rc::clone(&log.memory().turns);
         self.goes_on()?;
         let name = |kind: &str, suffix: &str| dir.join(names::file_name(base, kind) + suffix);
 
@@ -59,7 +60,8 @@ impl Run<'_> {
                 log.disk.rename(&from, &to).await.map_err(|error| failed(self, "rename", &from, &error))?;
                 swapped.push(*kind);
             }
-            log.disk.sync_dir(&dir).await.map_err(|error| failed(self, "sync", &dir, &error))?;
+            let synced = turns.sync(log.disk.sync_dir(&dir)).await;
+            synced.map_err(|error| failed(self, "sync", &dir, &error))?;
             let path = name(LOG, SWAP);
             log.disk.open(&path, Open::READ_ONLY).await.map_err(|error| failed(self, "open", &path, &error))
         };
@@ -182,7 +184,8 @@ impl Run<'_> {
                 clock::sleep(Duration::from_millis(1)).await;
             }
         }
-        let sync = async || log.disk.sync_dir(&dir).await.map_err(|error| ("sync", error));
+        let turns = Rc::clone(&log.memory().turns);
+        let sync = async || turns.sync(log.disk.sync_dir(&dir)).await.map_err(|error| ("sync", error));
         let mut deleted = Vec::new();
         for old in &group.segments {
             for kind in [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX] {

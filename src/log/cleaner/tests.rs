@@ -30,7 +30,7 @@ fn config() -> TopicConfig {
 }
 
 fn means() -> Means {
-    Means::new(1 << 20, 0.9, 64 << 10, f64::MAX)
+    Means::new(1 << 20, 0.9, 64 << 10, || f64::MAX)
 }
 
 struct Setup {

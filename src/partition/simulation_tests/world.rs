@@ -256,7 +256,7 @@ impl Life {
                     model.kept_by_kill = model.kept_by_kill.max(dirt.upper.0);
                     model.kept_by_cut = model.kept_by_cut.max(dirt.upper.0);
                 }
-                let means = Means::new(64 * 24 + 24, 0.9, 40_000, f64::MAX);
+                let means = Means::new(64 * 24 + 24, 0.9, 40_000, || f64::MAX);
                 match self.partition.clean(&dirt, &means, now).await {
                     Ok(cleaned) => {
                         // Retention may have taken all of it before the first was read.
