@@ -132,6 +132,11 @@ class Peer:
         fields = Path(f"/proc/{self.process}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def bytes_read(self):
+        """From drives, by all its threads, since its start."""
+        facts = dict(line.split(": ") for line in Path(f"/proc/{self.process}/io").read_text().splitlines())
+        return int(facts["read_bytes"])
+
     def settle(self, patience=60):
         """Waits until it has nothing to do: a second in which it used less than a twentieth of a CPU."""
         begun = time.monotonic()

@@ -183,7 +183,8 @@ impl Turns {
         let (now, takes) = (clock::moment(), self.takes[work as usize].get());
         let is_rested = self.last_turn.get().is_none_or(|last| now.since(last) >= REST * takes);
         match self.urgent.get() {
-            0 => is_rested || self.gaps.borrow().has_room(takes, now),
+            // Some take longer than most.
+            0 => is_rested || self.gaps.borrow().has_room(2 * takes, now),
             // Also when another is under way already: see the module.
             _ => is_rested && ended,
         }
