@@ -152,6 +152,7 @@ impl Log {
             state.tasks.quiet = false;
             before
         };
+        inner.memory().turns.appended(batch.len());
         inner.dispatch(before, batch.len());
         Ok(Appended { base_offset: base, last_offset: last })
     }

@@ -14,6 +14,8 @@
 //!   last [`GAPS`] gaps between them says. Who comes at a steady pace hardly notices them then.
 //! * Who reads is not held back for ever: where there is no such gap, for [`REST`] times as long as a
 //!   piece takes there is one, when the write or flush that is under way has completed.
+//! * Nor less than it needs to catch up with producers that never pause: for each byte that they append
+//!   [`AT_LEAST`] may be read or written, whatever a piece takes (on a core that others keep busy as well: long).
 //!
 //! Writes that nobody waits for, and the flushes of such, go the same way.
 
@@ -36,6 +38,10 @@ const LATELY: Duration = Duration::from_secs(1);
 const GAPS: usize = 16;
 /// See the module.
 const REST: u32 = 8;
+/// See the module: a copy that is made reads and writes each byte, and others want turns too.
+const AT_LEAST: usize = 4;
+/// Pieces that are begun at most for what was appended before anybody asked.
+const SAVED_MAX: usize = 16;
 /// A gap that lasts as long as this, and twice as long as those before, is no gap any more.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -58,6 +64,8 @@ pub(super) struct Turns {
     /// By [`Work`].
     takes: [Cell<Duration>; 3],
     last_turn: Cell<Option<Moment>>,
+    /// Bytes that were appended, times [`AT_LEAST`], less those of the turns since.
+    owed: Cell<usize>,
     under_way: Cell<bool>,
     /// First come, first served.
     waiting: RefCell<VecDeque<(Work, wait::Sender<Turn>)>>,
@@ -106,9 +114,15 @@ impl Turns {
             gaps: RefCell::default(),
             takes: Default::default(),
             last_turn: Cell::default(),
+            owed: Cell::default(),
             under_way: Cell::new(false),
             waiting: RefCell::default(),
         })
+    }
+
+    /// A producer's batch was appended, which is to be written.
+    pub fn appended(&self, bytes: usize) {
+        self.owed.set((self.owed.get() + AT_LEAST * bytes).min(SAVED_MAX * READ_BESIDE_FLUSHES_BYTES));
     }
 
     /// A write, or a flush of one, begins; it ends when what is returned is dropped. `urgent`: it is
@@ -181,7 +195,8 @@ impl Turns {
             return false;
         }
         let (now, takes) = (clock::moment(), self.takes[work as usize].get());
-        let is_rested = self.last_turn.get().is_none_or(|last| now.since(last) >= REST * takes);
+        let is_due = self.owed.get() >= READ_BESIDE_FLUSHES_BYTES;
+        let is_rested = is_due || self.last_turn.get().is_none_or(|last| now.since(last) >= REST * takes);
         match self.urgent.get() {
             // Some take longer than most.
             0 => is_rested || self.gaps.borrow().has_room(2 * takes, now),
@@ -194,6 +209,7 @@ impl Turns {
         self.under_way.set(true);
         let began = clock::moment();
         self.last_turn.set(Some(began));
+        self.owed.set(self.owed.get().saturating_sub(READ_BESIDE_FLUSHES_BYTES));
         Turn { turns: Rc::clone(self), work, began }
     }
 
@@ -383,9 +399,9 @@ mod tests {
 
     const READ: Duration = Duration::from_micros(100);
 
-    /// Urgent writes of 300 µs with such gaps between them, beside who reads again and again: how many of the reads
-    /// began in each gap, and how many were under way when a write began.
-    fn beside_writes(gaps: Vec<u64>) -> (Vec<usize>, usize) {
+    /// Urgent writes of 300 µs of so many bytes, with such gaps between them, beside who reads again and again: how
+    /// many of the reads began in each gap, and how many were under way when a write began.
+    fn beside_writes(gaps: Vec<u64>, bytes: usize) -> (Vec<usize>, usize) {
         simulate(1, async move {
             let turns = Turns::with(Duration::from_secs(3600));
             let (begun, hindered) = (Rc::new(Cell::new(0)), Cell::new(0));
@@ -401,6 +417,7 @@ mod tests {
                 let mut in_gaps = Vec::new();
                 for gap in gaps {
                     hindered.set(hindered.get() + usize::from(turns.under_way.get()));
+                    turns.appended(bytes);
                     let urgent = turns.begin_write(true);
                     clock::sleep(Duration::from_micros(300)).await;
                     let before = begun.get();
@@ -418,24 +435,36 @@ mod tests {
 
     #[test]
     fn reads_fill_the_gaps_of_who_writes_at_a_steady_pace() {
-        let (in_gaps, hindered) = beside_writes(vec![700; 100]);
+        let (in_gaps, hindered) = beside_writes(vec![700; 100], 100);
         assert!(in_gaps[3..].iter().all(|reads| (5..=7).contains(reads)), "{in_gaps:?}");
         assert!(hindered <= 2, "{hindered} of 100 writes met a read");
     }
 
     #[test]
     fn where_gaps_are_short_there_is_a_read_now_and_then() {
-        let (in_gaps, _) = beside_writes(vec![50; 100]);
+        let (in_gaps, _) = beside_writes(vec![50; 100], 100);
         let reads: usize = in_gaps.iter().sum();
         // 35 ms, of which a read may take one part in nine or less.
         assert!((20..45).contains(&reads), "{in_gaps:?}");
     }
 
     #[test]
+    fn who_copies_what_is_written_without_a_pause_is_not_left_behind() {
+        const PIECE: usize = READ_BESIDE_FLUSHES_BYTES;
+        let reads = |bytes| beside_writes(vec![50; 300], bytes).0.iter().sum::<usize>();
+        // All of it read and written, and as much again for others.
+        let read = reads(PIECE / 4);
+        assert!(read >= 295, "{read}");
+        // What a rest gives counts as well: little is added where little is written.
+        let (few, none) = (reads(PIECE / 100), reads(0));
+        assert!(few <= none + 5, "{few}, without {none}");
+    }
+
+    #[test]
     fn a_gap_that_goes_on_is_none_any_more() {
         let mut gaps = vec![50; 30];
         gaps.push(50_000);
-        let (in_gaps, _) = beside_writes(gaps);
+        let (in_gaps, _) = beside_writes(gaps, 100);
         assert!((350..=420).contains(&in_gaps[30]), "{in_gaps:?}");
     }
 }
