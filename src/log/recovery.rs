@@ -331,11 +331,9 @@ impl Opening<'_> {
                 _ => {}
             }
         }
-        for entry in &entries {
-            let stem = entry.name.strip_suffix(".tmp");
-            if stem.is_some_and(|stem| names::parse(stem).is_some()) {
-                self.remove(&entry.name).await?;
-            }
+        // What was being written, also of the partition's small files: nobody writes any yet.
+        for entry in entries.iter().filter(|entry| entry.name.ends_with(".tmp")) {
+            self.remove(&entry.name).await?;
         }
         for (base, file) in &mut found {
             file.has_indexes = index_files.get(base) == Some(&2);

@@ -486,6 +486,8 @@ fn leftovers_of_deletion_and_compaction_go() {
         "00000000000000000000.log.cleaned",
         "00000000000000000000.log.swap",
         "00000000000000000000.index.tmp",
+        "partition.metadata.tmp",
+        "leader-epoch-checkpoint.tmp",
     ] {
         // A swap file from where a cleaned one is left counts for nothing.
         fs::write(state_.dir.join(name), b"whatever").unwrap();

@@ -404,6 +404,8 @@ impl World {
         assert_eq!(last, (end > 0).then_some(end as i32 - 1), "the producer's last sequence");
         let dir = log.dir();
         assert_eq!(dir.parent(), Some(Path::new(DIRS[self.life.at.get()])));
+        let names = names(&self.disk.disk(), dir.to_str().unwrap()).await.unwrap_or_default();
+        assert!(!names.iter().any(|name| name.ends_with(".tmp")), "what a kill left: {names:?}");
     }
 
     /// Names of the partition in all directories.
@@ -686,6 +688,9 @@ fn a_copy_that_is_found_is_compared_and_what_is_wrong_in_it_written_again() {
         disk.write_file(&first, bytes).await.unwrap();
         let stranger = copy.join(log::file_name(Offset(4), log::LOG));
         disk.write_file(&stranger, vec![7; 10_000]).await.unwrap();
+        for name in ["partition.metadata.tmp", "leader-epoch-checkpoint.tmp", "00000000000000000000.index.tmp"] {
+            disk.write_file(&copy.join(name), vec![7; 10]).await.unwrap();
+        }
         world.begin_move(false).await;
         let progress = Rc::clone(&world.moving.as_ref().unwrap().progress);
         world.end_move().await.unwrap().unwrap();

@@ -294,12 +294,11 @@ impl Move {
         let bases: Vec<Offset> = self.log.state.borrow().segments.iter().map(|segment| segment.base).collect();
         let entries = disk.list(&future).await.map_err(|error| self.failed("list", &future, &error))?;
         for entry in entries {
-            let is_being_written = entry.name.ends_with(".tmp");
-            let file = names::parse(entry.name.strip_suffix(".tmp").unwrap_or(&entry.name));
             // Small files are written again: theirs is no content that could be compared with something.
-            let stays = file.is_none_or(|file| {
-                file.kind == LOG && file.suffix.is_empty() && bases.contains(&file.base) && !is_being_written
-            });
+            let is_wanted = names::parse(&entry.name)
+                .is_none_or(|file| file.kind == LOG && file.suffix.is_empty() && bases.contains(&file.base));
+            // Nobody writes there now: what a kill interrupted, and the directory would be the log's with it.
+            let stays = is_wanted && !entry.name.ends_with(".tmp");
             if !stays {
                 let path = future.join(&entry.name);
                 disk.remove(&path).await.map_err(|error| self.failed("remove", &path, &error))?;
