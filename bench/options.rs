@@ -186,6 +186,9 @@ pub struct ConsumeOptions {
     /// Run only while no other thread wants the CPU: beside another client that measures latencies
     #[arg(long)]
     pub stand_back: bool,
+    /// Connect, and begin to read when a line comes in, or the input ends: so that a start costs nobody's figures anything
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Args)]

@@ -13,7 +13,7 @@ use crate::content::{KeyPool, Keys};
 use crate::drain::{Catching, CaughtUp};
 use crate::end_to_end::{Ending, Tailed};
 use crate::failure;
-use crate::failure::Outcome;
+use crate::failure::{Doing, Outcome};
 use crate::latency::Latencies;
 use crate::options::{
     Acks, ConsumeOptions, Creation, DrainOptions, EndToEndOptions, PartitionsOptions, ProduceOptions, Rate, Sending,
@@ -149,6 +149,9 @@ pub fn consume(options: &ConsumeOptions, surroundings: &Surroundings) -> Outcome
             let reader = Reader::open(&leader.address, &topic, &spans, asking, until, Counting)?;
             stations.push(Box::new(reader.counted_by(&progress).standing_back(options.stand_back)));
         }
+    }
+    if options.wait {
+        std::io::stdin().read_line(&mut String::new()).doing(|| String::from("wait for a line"))?;
     }
     // A single pass has no warm-up: everything counts.
     let warm_up = options.duration.map_or(Duration::ZERO, |_| seconds(target.warm_up));

@@ -107,7 +107,8 @@ class Peer:
 
     def bench_beside(self, command, topic, arguments):
         """Starts corelog-bench and lets it run."""
-        return subprocess.Popen(self.command_of(command, topic, arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = self.command_of(command, topic, arguments)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def topic(self, name, *arguments):
         """corelog-bench topic: creates, changes or deletes it. Milliseconds."""
