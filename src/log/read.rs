@@ -137,7 +137,7 @@ impl ReadPlan {
     /// Reads.
     ///
     /// # Errors
-    /// The drive failed, or gave bytes whose checksum is wrong.
+    /// The drive failed, or gave bytes whose checksum is wrong; or what could not be read has been given up meanwhile.
     pub async fn execute(self) -> Result<Rope, LogError> {
         match self.0 {
             Plan::Done(rope) => Ok(rope),

@@ -294,6 +294,8 @@ impl Ring {
     /// Ends what is under way at the end of a core. What does not end in time is left to
     /// the kernel with its memory.
     pub fn close(self, patience: Duration) {
+        // What the kernel has not heard of it cannot cancel.
+        self.turn(None);
         let cancel = types::CancelBuilder::any();
         // Not known to kernels before 6.0: closing the ring cancels too, at some time.
         let _ = self.uring.borrow().submitter().register_sync_cancel(Some(types::Timespec::from(patience)), cancel);

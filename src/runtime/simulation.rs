@@ -150,6 +150,16 @@ mod tests {
     }
 
     #[test]
+    fn simulations_leave_no_descriptors() {
+        // Other tests have some meanwhile, but not hundreds more than they had.
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = descriptors();
+        (0..500).for_each(|seed| simulate(seed, clock::sleep(Duration::from_secs(1))));
+        let after = descriptors();
+        assert!(after < before + 250, "{before} descriptors before, {after} after");
+    }
+
+    #[test]
     #[should_panic(expected = "nothing will ever happen again")]
     fn who_waits_for_what_never_comes_is_told() {
         simulate(3, std::future::pending::<()>());
