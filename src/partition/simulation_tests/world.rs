@@ -753,8 +753,8 @@ impl World {
             }
             None => bounds.high_watermark.0,
         };
-        // Retention may have taken some meanwhile; what was appended meanwhile is not there yet.
-        let before = model.required(bounds.log_start.0, until, clock::unix_ms());
+        // Retention may have taken some meanwhile, or be about to; what was appended meanwhile is not there yet.
+        let before = model.required(partition.log().start_to_come().0, until, clock::unix_ms());
         let skipped = before.iter().find(|record| record.timestamp >= time && record.offset < model.kept_by_cut);
         assert!(skipped.is_none() || !model.setup.flushes, "{skipped:?} is at {time} or later, before {found:?}");
     }
