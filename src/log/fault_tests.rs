@@ -1036,6 +1036,22 @@ fn retention_that_a_power_cut_ends_leaves_no_gap() {
 }
 
 #[test]
+fn a_power_cut_does_not_bring_back_what_retention_gave_up_on() {
+    for seed in 0..40 {
+        run_one(async move {
+            let disk = disk().await;
+            let log = to_retain(&disk, 1000).await;
+            // The third segment of four stays, and those behind it.
+            disk.fail(When::verb(Verb::Rename).after(2), Fault::Broken);
+            assert!(log.retain(UnixMs(1), log.end_offset(), 10).await.is_err());
+            assert_eq!(log.start_offset(), Offset(2));
+            let reopened = open(&disk.reopen(seed)).await;
+            assert_eq!((reopened.start_offset(), reopened.segment_count()), (Offset(2), 5), "seed {seed}");
+        });
+    }
+}
+
+#[test]
 fn on_a_full_drive_retention_takes_one_segment_after_the_other() {
     run_one(async {
         let disk = disk().await;

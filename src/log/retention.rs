@@ -200,14 +200,19 @@ impl Log {
         said.map(|()| path)
     }
 
-    /// Says no more that what lies from `first` on is to go.
+    /// Says durably no more that what lies from `first` on is to go.
     async fn take_back(&self, announced: &Path, first: &Segment) {
-        match self.0.disk.remove(announced).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // The next start takes it.
-                self.0.fail(describe("remove", announced, &error));
-            }
-            _ => self.0.stays(first),
+        let (disk, dir) = (&self.0.disk, self.dir());
+        let taken = match disk.remove(announced).await {
+            // It was never there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(describe("remove", announced, &error)),
+            Ok(()) => disk.sync_dir(&dir).await.map_err(|error| describe("sync", &dir, &error)),
+        };
+        match taken {
+            Ok(()) => self.0.stays(first),
+            // The next start may take it all the same.
+            Err(reason) => self.0.fail(reason),
         }
     }
 
