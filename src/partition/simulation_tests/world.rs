@@ -801,6 +801,8 @@ impl World {
         if !std::mem::take(&mut self.faults.full) || self.disk.is_off() {
             return;
         }
+        // What was seen of the drive is believed for a moment, and what is under way may be refused yet.
+        clock::sleep(Duration::from_millis(150)).await;
         let partition = Rc::clone(&self.life.partition);
         let end = Offset(self.model.borrow().end());
         let mut refused = None;
