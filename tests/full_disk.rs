@@ -23,6 +23,7 @@ use kafka_protocol::messages::*;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use corelog::record::{Codec, Scratch, iterate};
 
@@ -256,9 +257,13 @@ impl Test {
         }
     }
 
+    fn journal(&self) -> PathBuf {
+        self.broker.data_dir().join("corelog-journal-0")
+    }
+
     /// Small batches go to the journal from now on.
     fn wait_for_journal(&self) {
-        let path = self.broker.data_dir().join("corelog-journal-0");
+        let path = self.journal();
         wait::until("the journal", seconds(60), || {
             // It has a head when it is full of zeroes, and not before.
             let head = std::fs::read(&path).ok()?.get(..16).map(<[u8]>::to_vec)?;
@@ -303,7 +308,8 @@ fn a_full_drive_refuses_records_and_nothing_else_and_loses_none() {
         let is_there = |of| std::fs::metadata(log(of)).is_ok_and(|log| log.blocks() > 0);
         (0..PARTITIONS).all(is_there).then_some(())
     });
-    let journal = std::fs::metadata(test.broker.data_dir().join("corelog-journal-0")).unwrap().len();
+    test.wait_for_journal();
+    let journal = std::fs::metadata(test.journal()).unwrap().len();
     // Each a directory, its batch, two small files; ahead of need all together a sixteenth of what is free: for each 64 KiB
     // it would be more.
     let allowed = journal + PARTITIONS as u64 * (20 << 10) + before / 16;
